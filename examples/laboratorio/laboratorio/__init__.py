@@ -1,0 +1,1 @@
+"""The reference system: flights from New York City, behind Escala's gateway."""

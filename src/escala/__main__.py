@@ -1,0 +1,3 @@
+from escala.cli import main
+
+main()

@@ -1,0 +1,87 @@
+"""Verification in the replica: the network in front of it is not trusted."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from escala.auth.principal import Principal
+from escala.auth.tokens import Verifier
+from escala.environment import Environment
+from escala.errors import InvalidToken
+from escala.problem import Problem
+
+_STATE = "escala_principal"
+
+
+class Middleware:
+    """ASGI middleware: a request without a valid access token gets 401, with one it carries a Principal.
+
+    `public` paths (exact) pass without a token. Keys, issuer and audience come from the environment unless a
+    `verifier` is given. Answers follow RFC 6750.
+    """
+
+    def __init__(self, app: ASGIApp, public: Sequence[str] = ("/health",), verifier: Verifier | None = None) -> None:
+        self.app = app
+        self._public = frozenset(public)
+        self._given = verifier
+
+    @cached_property
+    def _verifier(self) -> Verifier:
+        return self._given or Verifier.from_environment(Environment.read())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or scope["path"] in self._public:
+            await self.app(scope, receive, send)
+            return
+        try:
+            principal = self._verifier.verify(_bearer(scope))
+        except InvalidToken as error:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008, "reason": error.reason})
+                return
+            await _unauthorized(error.reason)(scope, receive, send)
+            return
+        scope.setdefault("state", {})[_STATE] = principal
+        await self.app(scope, receive, send)
+
+
+def current(connection: HTTPConnection) -> Principal:
+    """Return the request's principal: ``user: auth.Principal = Depends(auth.current)``."""
+    principal = connection.scope.get("state", {}).get(_STATE)
+    if principal is None:
+        raise Problem(401, "This needs an access token.", headers={"WWW-Authenticate": "Bearer"})
+    return principal  # type: ignore[no-any-return]
+
+
+def require(*scopes: str) -> Callable[[HTTPConnection], Principal]:
+    """Return a dependency that answers 403 unless the token holds all of `scopes`."""
+
+    def dependency(connection: HTTPConnection) -> Principal:
+        principal = current(connection)
+        if not principal.has(*scopes):
+            needed = " ".join(scopes)
+            challenge = f'Bearer error="insufficient_scope", scope="{needed}"'
+            raise Problem(403, f"This needs the scopes: {needed}.", headers={"WWW-Authenticate": challenge})
+        return principal
+
+    return dependency
+
+
+def _bearer(scope: Scope) -> str:
+    values = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(values) != 1:
+        raise InvalidToken("no access token" if not values else "more than one Authorization header")
+    kind, _, token = values[0].decode("latin-1").partition(" ")
+    if kind.lower() != "bearer" or not token.strip():
+        raise InvalidToken("no access token")
+    return str(token.strip())
+
+
+def _unauthorized(reason: str) -> ASGIApp:
+    # A request that brought no token learns only how to authenticate (RFC 6750, section 3.1).
+    challenge = (
+        "Bearer" if reason == "no access token" else f'Bearer error="invalid_token", error_description="{reason}"'
+    )
+    return Problem(401, f"{reason[0].upper()}{reason[1:]}.", headers={"WWW-Authenticate": challenge}).response()

@@ -1,0 +1,123 @@
+"""Access tokens: JWT as RFC 9068 has them, signed with RS256."""
+
+import time
+import uuid
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import InvalidKeyIdError, JoseError
+from joserfc.jwk import KeySet, RSAKey
+
+from escala.auth.keys import ALGORITHM, read_jwks
+from escala.auth.principal import Principal
+from escala.environment import Environment
+from escala.errors import InvalidToken
+
+TYPE = "at+jwt"
+LONGEST_TOKEN = 8 * 1024
+"""Characters; a longer one is refused unread."""
+
+_KEYS_COOL_DOWN = 1.0
+"""Seconds between two readings of the key file because of an unknown key id."""
+
+
+class Issuer:
+    """Makes access tokens."""
+
+    def __init__(self, key: RSAKey, issuer: str, audience: str) -> None:
+        self._key = key
+        self._issuer = issuer
+        self._audience = audience
+
+    def issue(self, subject: str, scopes: Iterable[str] = (), ttl: float = 3600.0) -> str:
+        """Return a token for `subject` that expires `ttl` seconds from now."""
+        now = int(time.time())
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": subject,
+            "client_id": subject,
+            "iat": now,
+            "exp": now + int(ttl),
+            "jti": uuid.uuid4().hex,
+            "scope": " ".join(dict.fromkeys(scopes)),
+        }
+        header = {"alg": ALGORITHM, "kid": self._key.kid, "typ": TYPE}
+        return jwt.encode(header, claims, self._key, algorithms=[ALGORITHM])
+
+
+class Verifier:
+    """Checks access tokens against the public keys in a file, without asking anybody."""
+
+    def __init__(self, jwks: Path, issuer: str, audience: str) -> None:
+        self._jwks = jwks
+        self._issuer = issuer
+        self._audience = audience
+        self._keys: KeySet | None = None
+        self._keys_read_at = 0.0
+        # A signature costs 30 µs to check and stays good; what expires is looked at every time.
+        self._verified = lru_cache(maxsize=4096)(self._verify)
+
+    @classmethod
+    def from_environment(cls, environment: Environment) -> "Verifier":
+        return cls(Path(environment.jwks), environment.issuer, environment.audience)
+
+    def verify(self, token: str) -> Principal:
+        """Return the principal of a valid token; raise InvalidToken with the reason otherwise."""
+        if len(token) > LONGEST_TOKEN:
+            raise InvalidToken("the token is too long")
+        principal = self._verified(token)
+        if principal.expires_at <= time.time():
+            raise InvalidToken("the token has expired")
+        return principal
+
+    def _verify(self, token: str) -> Principal:
+        try:
+            decoded = self._decode(token)
+        except (JoseError, ValueError, TypeError) as error:
+            raise InvalidToken("the token is malformed or its signature is wrong") from error
+        if str(decoded.header.get("typ", "")).lower() != TYPE:
+            raise InvalidToken(f"the token is not an access token (typ {TYPE})")
+        return self._principal(decoded.claims)
+
+    def _principal(self, claims: dict[str, Any]) -> Principal:
+        audience = claims.get("aud")
+        audiences = audience if isinstance(audience, list) else [audience]
+        if claims.get("iss") != self._issuer:
+            raise InvalidToken("the token comes from another issuer")
+        if self._audience not in audiences:
+            raise InvalidToken("the token is for another audience")
+        expires_at, not_before = claims.get("exp"), claims.get("nbf", 0)
+        if not isinstance(expires_at, int) or not isinstance(not_before, int | float):
+            raise InvalidToken("the token's times are not numbers")
+        if not_before > time.time():
+            raise InvalidToken("the token is not valid yet")
+        subject, token_id, scope = claims.get("sub"), claims.get("jti"), claims.get("scope", "")
+        if not (isinstance(subject, str) and isinstance(token_id, str) and isinstance(scope, str)):
+            raise InvalidToken("the token lacks sub, jti or scope")
+        return Principal(subject, frozenset(scope.split()), token_id, expires_at)
+
+    def _decode(self, token: str) -> jwt.Token:
+        try:
+            return jwt.decode(token, self._current_keys(), algorithms=[ALGORITHM])
+        except InvalidKeyIdError:
+            if not self._read_keys_again():
+                raise
+            return jwt.decode(token, self._current_keys(), algorithms=[ALGORITHM])
+
+    def _current_keys(self) -> KeySet:
+        if self._keys is None:
+            self._keys = read_jwks(self._jwks)
+            self._keys_read_at = time.monotonic()
+        return self._keys
+
+    def _read_keys_again(self) -> bool:
+        """Read the file once more for a key that is new to us; at most once in a cool-down, whatever arrives."""
+        if time.monotonic() - self._keys_read_at < _KEYS_COOL_DOWN:
+            return False
+        self._keys = None
+        self._verified.cache_clear()
+        return True

@@ -1,0 +1,46 @@
+"""The body limit inside a replica.
+
+The gateway refuses a body whose announced length is too large. A chunked body announces none, so each Python replica
+counts what it reads.
+"""
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from escala.problem import Problem
+
+
+class BodyLimit:
+    """ASGI middleware: a body above `limit` bytes is answered with 413."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        received = 0
+        started = False
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.limit:
+                # Starlette and FastAPI pass this exception on to the app's own handlers.
+                raise HTTPException(413, f"The body is larger than the {self.limit} bytes allowed.")
+            return message
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, watched)
+        except HTTPException as error:
+            if started or received <= self.limit:
+                raise
+            await Problem(413, error.detail).response()(scope, receive, send)

@@ -1,0 +1,53 @@
+"""The command line: one module a command."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from escala._version import __version__
+from escala.cli.check import check
+from escala.cli.console import complain, out
+from escala.cli.demo import demo
+from escala.cli.down import down
+from escala.cli.status import status
+from escala.cli.token import token
+from escala.cli.up import up
+from escala.errors import EscalaError
+
+app = typer.Typer(
+    name="escala",
+    help="Scale a Python backend horizontally: one file, one command, real engines.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for command in (up, down, status, check, token, demo):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; an EscalaError is one line and its class's exit code."""
+    try:
+        app()
+    except EscalaError as error:
+        complain(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,96 @@
+"""The command `escala check`."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from rich.table import Table
+
+from escala.cli.console import err, out
+from escala.cli.options import File, Settings, open_project
+from escala.config import Address, Service
+from escala.engines import haproxy, postgres, valkey
+from escala.errors import ConfigError, EscalaError
+from escala.project import Project
+from escala.supervisor import ports
+
+
+def check(file: File = None, settings: Settings = None) -> None:
+    """Read the project, import what it names, and show what would run. Changes nothing."""
+    project = open_project(file, settings)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        problems = [
+            problem
+            for problem in pool.map(lambda item: _load(project, *item), project.config.services.items())
+            if problem
+        ]
+    if problems:
+        raise ConfigError(str(project.file), problems)
+    out.print(_services(project))
+    out.print()
+    for line in _engines(project):
+        out.print(line)
+    out.print(f"gateway    {project.config.gateway.bind}")
+    out.print(f"state      {project.layout.state}")
+    for warning in _warnings(project):
+        err.print(f"[yellow]warning:[/] {warning}")
+    out.print(f"\n[green]{project.file} is fine[/]")
+
+
+def _load(project: Project, name: str, service: Service) -> str | None:
+    """Import a service's target as its replica would, in a process of its own; return what is wrong."""
+    if service.kind == "command":
+        return None
+    done = subprocess.run(
+        [sys.executable, "-m", "escala.replica", service.kind, service.target, "--root", str(project.root), "--check"],
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if done.returncode == 0:
+        return None
+    last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+    return f"services.{name}.{service.kind}: {last.removeprefix('error: ')}"
+
+
+def _services(project: Project) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("SERVICE", "REPLICAS", "PORTS", "RUNS", "ROUTES"):
+        table.add_column(heading)
+    for name, service in project.config.services.items():
+        least, most = service.replicas.min, service.replicas.most
+        table.add_row(
+            name,
+            str(least) if least == most else f"{least}–{most}",
+            ", ".join(map(str, service.ports)) or "free ones",
+            f"{service.kind} {service.target}",
+            ", ".join(
+                f"{r.path}{' → ' + r.to if r.to else ''}{' (public)' if r.public else ''}" for r in service.routes
+            )
+            or "–",
+        )
+    return table
+
+
+def _engines(project: Project) -> Iterator[str]:
+    config, layout = project.config, project.layout
+    for engine in (postgres(config, layout), valkey(config, layout)):
+        yield f"{engine.name:<10} {'embedded' if 'Embedded' in type(engine).__name__ else 'external'}"
+    try:
+        yield f"haproxy    {haproxy.find(config.engines.haproxy.binary)}"
+    except EscalaError as error:
+        yield f"haproxy    [red]missing[/]: {error}"
+
+
+def _warnings(project: Project) -> Iterator[str]:
+    wanted = [(project.config.gateway.bind, "the gateway")]
+    for name, service in project.config.services.items():
+        wanted += [(Address("127.0.0.1", port), name) for port in service.ports]
+    for address, owner in wanted:
+        try:
+            ports.require_free(address, owner)
+        except EscalaError as error:
+            yield str(error)

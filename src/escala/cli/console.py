@@ -1,0 +1,12 @@
+"""What the commands print with."""
+
+from rich.console import Console
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(highlight=False, soft_wrap=True, stderr=True)
+
+
+def complain(message: str) -> None:
+    """Print an error for a person: one line, or one for each problem."""
+    err.print("[bold red]error:[/]", end=" ")
+    err.print(message, markup=False)

@@ -1,0 +1,67 @@
+"""Starting in the background: a supervisor of its own session, watched until it is open or has failed."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from escala.cli.console import out
+from escala.cli.tables import status_table
+from escala.errors import AlreadyRunning, NotRunning
+from escala.project import Project
+from escala.supervisor.client import Client
+from escala.supervisor.status import Status
+
+_LOOK_EVERY = 0.1
+
+
+def start_detached(project: Project, settings: Sequence[str]) -> None:
+    """Start `escala up` in the background and return when it is open; exit with its code where it fails."""
+    client = Client(project)
+    try:
+        raise AlreadyRunning(project.name, client.status().pid)
+    except NotRunning:
+        pass
+    project.layout.create()
+    output = project.layout.log / "up.log"
+    options = [word for setting in settings for word in ("--set", setting)]
+    with output.open("wb") as target:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "escala", "up", "--no-output", "--file", str(project.file), *options],
+            cwd=project.root,
+            stdin=subprocess.DEVNULL,
+            stdout=target,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    status = _follow(process, client, output)
+    if status is None:
+        raise typer.Exit(process.returncode or 1)
+    out.print()
+    out.print(status_table(status))
+    out.print(f"\n{status.project} is open at [bold]{status.url}[/] — stop it with `escala down`")
+
+
+def _follow(process: "subprocess.Popen[bytes]", client: Client, output: Path) -> Status | None:
+    """Show what the supervisor prints until it is open; None where it ended instead."""
+    with output.open(encoding="utf-8", errors="replace") as lines:
+        while True:
+            ended = process.poll() is not None
+            status = _ready(client) if not ended else None
+            for line in lines:
+                if status is None or "│" in line:  # the table is printed here, in this terminal's width
+                    out.print(line.rstrip("\n"), markup=False)
+            if ended or status is not None:
+                return status
+            time.sleep(_LOOK_EVERY)
+
+
+def _ready(client: Client) -> Status | None:
+    try:
+        status = client.status()
+    except NotRunning:
+        return None
+    return status if status.phase == "ready" else None

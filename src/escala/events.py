@@ -1,0 +1,100 @@
+"""Every event of a running project, with its fields. Logs, status and (later) metrics are subscribers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Event:
+    pass
+
+
+@dataclass(frozen=True)
+class LeftoverStopped(Event):
+    """A process of an earlier supervisor that died was still there."""
+
+    name: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class ProcessReady(Event):
+    name: str
+    pid: int
+    seconds: float
+    """From its start."""
+    restarts: int
+
+
+@dataclass(frozen=True)
+class ProcessEnded(Event):
+    """A process ended that nobody asked to end."""
+
+    name: str
+    reason: str
+    tail: tuple[str, ...]
+    """Its last lines of output."""
+    was_ready: bool
+    next_try: float
+    """Seconds until it is started again."""
+
+
+@dataclass(frozen=True)
+class StartFailed(Event):
+    """A process could not even be started."""
+
+    name: str
+    reason: str
+    next_try: float
+
+
+@dataclass(frozen=True)
+class EngineReady(Event):
+    name: str
+    external: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Migrated(Event):
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Preparing(Event):
+    command: str
+
+
+@dataclass(frozen=True)
+class Prepared(Event):
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Opened(Event):
+    """The gateway takes requests."""
+
+    url: str
+    seconds: float
+    """From the supervisor's start."""
+
+
+@dataclass(frozen=True)
+class BalancerUnreachable(Event):
+    """A replica's coming or going could not be told to the gateway; its health checks will find out."""
+
+    replica: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stopping(Event):
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stopped(Event):
+    seconds: float
+
+
+Emit = Callable[[Event], None]

@@ -1,0 +1,47 @@
+"""Putting values into HAProxy's configuration so that none can break out of its place.
+
+Texts from escala.toml are limited to harmless characters by their types already (`config.section`); quoting is the
+second fence, and the only one for paths of files.
+"""
+
+import json
+import re
+
+from escala.statuses import title
+
+
+def quoted(text: str) -> str:
+    """Return `text` as one word of the configuration (HAProxy configuration manual, section 2.2)."""
+    if any(ord(character) < 32 for character in text):
+        raise ValueError(f"{text!r} has a control character")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return f'"{escaped}"'
+
+
+def log_format(text: str) -> str:
+    """Return `text` so that it stands for itself in a log-format string."""
+    return text.replace("%", "%%")
+
+
+def regex(text: str) -> str:
+    """Return `text` as a regular expression that matches only it."""
+    return re.escape(text)
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
+def problem(status: int, detail: str) -> str:
+    """Return the arguments that make HAProxy answer a problem document (RFC 9457), its request id included."""
+    document = json.dumps(
+        {
+            "type": "about:blank",
+            "title": title(status),
+            "status": status,
+            "detail": detail,
+            "request_id": "@",
+        }
+    )
+    body = log_format(document).replace('"@"', '"%ID"')
+    return f"status {status} content-type application/problem+json lf-string {quoted(body)}"

@@ -1,0 +1,117 @@
+"""Where a project keeps its state.
+
+::
+
+    .escala/            0700 (as root 0711, so that PostgreSQL's user can pass through)
+      run/              sockets, lock, the list of running processes
+      log/              a file a replica
+      keys/             the signing key and the public keys
+      gateway/          HAProxy's configuration
+      postgres/         owned by PostgreSQL's user: data/ and run/ (its socket)
+      data/             for the project's own files ($ESCALA_DATA)
+
+Files are 0600, folders 0700. Whatever another process reads is written by `write_atomically`.
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from escala.config import USER_STATE
+from escala.errors import StartError
+
+_LONGEST_SOCKET_PATH = 107  # sun_path of sockaddr_un(7) holds 108 bytes, the last of them NUL
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths under one state folder."""
+
+    state: Path
+
+    @classmethod
+    def of(cls, setting: str, project: str, root: Path) -> "Layout":
+        """Return the layout that `project.state` describes for the project in folder `root`."""
+        if setting != USER_STATE:
+            return cls((root / Path(setting).expanduser()).absolute())
+        # PostgreSQL does not run as root, and its own user cannot reach into root's home.
+        base = Path("/var/lib/escala") if os.geteuid() == 0 else platformdirs.user_data_path("escala", appauthor=False)
+        return cls(base / project)
+
+    @property
+    def run(self) -> Path:
+        return self.state / "run"
+
+    @property
+    def log(self) -> Path:
+        return self.state / "log"
+
+    @property
+    def keys(self) -> Path:
+        return self.state / "keys"
+
+    @property
+    def gateway(self) -> Path:
+        return self.state / "gateway"
+
+    @property
+    def postgres(self) -> Path:
+        return self.state / "postgres"
+
+    @property
+    def data(self) -> Path:
+        return self.state / "data"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.run / "control.sock"
+
+    @property
+    def lock(self) -> Path:
+        return self.run / "lock"
+
+    @property
+    def processes(self) -> Path:
+        return self.run / "processes.json"
+
+    @property
+    def signing_key(self) -> Path:
+        return self.keys / "signing.json"
+
+    @property
+    def jwks(self) -> Path:
+        return self.keys / "jwks.json"
+
+    def create(self) -> None:
+        """Make the folders, with their modes; say so where a socket's path would be too long for the system."""
+        longest = self.postgres / "run" / ".s.PGSQL.5432"
+        if len(os.fsencode(longest)) > _LONGEST_SOCKET_PATH:
+            raise StartError(
+                f"{longest} is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket's path may have; "
+                "choose a shorter folder with project.state"
+            )
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+            self.state.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            for folder in (self.run, self.log, self.keys, self.gateway, self.data):
+                folder.mkdir(mode=0o700, exist_ok=True)
+                folder.chmod(0o700)
+        except OSError as error:
+            raise StartError(f"cannot make the state folder {error.filename}: {error.strerror}") from None
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """Write `path` so that a reader finds the old content or the new, never a part; mode 0600."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

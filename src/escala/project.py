@@ -1,0 +1,33 @@
+"""A project: its file, its configuration and its state folder."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from escala.config import Config, find, load
+from escala.layout import Layout
+
+
+@dataclass(frozen=True)
+class Project:
+    file: Path
+    config: Config
+    layout: Layout
+
+    @classmethod
+    def open(
+        cls, file: Path | None = None, environ: Mapping[str, str] | None = None, settings: Sequence[str] = ()
+    ) -> "Project":
+        """Load the project of `file`, or of the nearest escala.toml from the working folder upward."""
+        file = (file or find(Path.cwd())).absolute()
+        config = load(file, os.environ if environ is None else environ, settings)
+        return cls(file, config, Layout.of(config.project.state, config.project.name, file.parent))
+
+    @property
+    def root(self) -> Path:
+        return self.file.parent
+
+    @property
+    def name(self) -> str:
+        return self.config.project.name

@@ -1,0 +1,84 @@
+"""The program of a replica: ``python -m escala.replica app shop.main:app --port 5001``.
+
+One process, one port. It loads what it is given, serves it with uvicorn, and ends after what it is doing is done.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from typing import Any
+
+import uvicorn
+
+from escala.body_limit import BodyLimit
+from escala.errors import AppLoadError
+from escala.loader import load_app, load_tasks
+
+EXIT_CANNOT_LOAD = 2
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    sys.path.insert(0, str(options.root))
+    try:
+        app = _build(options)
+    except AppLoadError as error:
+        if error.__cause__ is not None:  # raised inside the user's module: show where
+            traceback.print_exception(error.__cause__)
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a program's last words
+        sys.exit(EXIT_CANNOT_LOAD)
+    if options.check:
+        return
+    server = uvicorn.Server(
+        uvicorn.Config(
+            BodyLimit(app, options.max_body),
+            host=options.host,
+            port=options.port,
+            loop="uvloop",
+            http="httptools",
+            lifespan="auto",
+            log_config=None,
+            access_log=options.access_log,
+            server_header=False,
+            proxy_headers=True,
+            forwarded_allow_ips="127.0.0.1",
+            timeout_keep_alive=75,  # longer than the gateway keeps an idle connection, so that it is the one to close
+            timeout_graceful_shutdown=max(1, int(options.stop_timeout)),
+        )
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the supervisor tells who started and stopped
+    server.run()
+    sys.stderr.flush()
+    # Not sys.exit: a job's thread that hangs must not hold up the end.
+    os._exit(0 if server.started else 3)
+
+
+def _build(options: argparse.Namespace) -> Any:
+    if options.kind == "app":
+        return load_app(options.target)
+    tasks = load_tasks(options.target)
+    from escala.tasks.app import worker_app  # a plain app's replica does not pay for it
+
+    return worker_app(tasks, concurrency=options.concurrency, drain_seconds=max(0.5, options.stop_timeout - 1))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m escala.replica", description=__doc__)
+    parser.add_argument("kind", choices=["app", "tasks"])
+    parser.add_argument("target", help="module:attribute of an ASGI app, or a module with tasks")
+    parser.add_argument("--root", default=".", help="folder to import from")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--max-body", type=int, default=10 * 1024**2, help="bytes")
+    parser.add_argument("--stop-timeout", type=float, default=10.0, help="seconds")
+    parser.add_argument("--concurrency", type=int, default=10, help="jobs at a time (tasks)")
+    parser.add_argument("--access-log", action="store_true")
+    parser.add_argument("--check", action="store_true", help="load, and do nothing more")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

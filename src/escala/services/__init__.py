@@ -1,0 +1,1 @@
+"""Services that Escala brings along."""

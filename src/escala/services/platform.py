@@ -1,0 +1,80 @@
+"""The platform service behind /jobs and /.well-known."""
+
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from escala import database, problem
+from escala.auth import Middleware
+from escala.config import JWKS_PATH
+from escala.environment import Environment
+from escala.problem import Problem
+from escala.runtime import lifespan
+from escala.tasks import queue
+
+
+async def job(request: Request) -> Response:
+    """GET /jobs/{id}: state, attempt, progress, and in the end result or error."""
+    async with database.connection() as connection:
+        record = await queue.find(connection, _job_id(request))
+    if record is None:
+        raise Problem(404, "There is no such job.")
+    base = f"/jobs/{record.id}/files/"
+    document: dict[str, Any] = {
+        **msgspec.to_builtins(record),
+        "files": {name: base + name for name in record.files},
+    }
+    headers = {"Retry-After": "1"} if record.finished_at is None else {}
+    return Response(msgspec.json.encode(document), headers=headers, media_type="application/json")
+
+
+async def job_file(request: Request) -> Response:
+    """GET /jobs/{id}/files/{name}: a file of the job's result."""
+    async with database.connection() as connection:
+        file = await queue.find_file(connection, _job_id(request), request.path_params["name"])
+    if file is None:
+        raise Problem(404, "There is no such file.")
+    # A handler's file is data: it must not run as a page of this origin.
+    headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox; default-src 'none'"}
+    return Response(file.content, headers=headers, media_type=file.media_type)
+
+
+def jwks(environment: Environment) -> Callable[[Request], Awaitable[Response]]:
+    """GET /.well-known/jwks.json: the public keys (RFC 7517)."""
+
+    async def endpoint(request: Request) -> Response:
+        content = Path(environment.jwks).read_bytes()  # noqa: ASYNC240 - under a kilobyte, and always in memory
+        return Response(content, headers={"Cache-Control": "public, max-age=60"}, media_type="application/json")
+
+    return endpoint
+
+
+async def health(request: Request) -> Response:
+    return Response(b'{"status":"ok"}', media_type="application/json")
+
+
+def _job_id(request: Request) -> uuid.UUID:
+    try:
+        return uuid.UUID(request.path_params["id"])
+    except ValueError:
+        raise Problem(404, "There is no such job.") from None
+
+
+app = Starlette(
+    routes=[
+        Route("/jobs/{id}", job),
+        Route("/jobs/{id}/files/{name}", job_file),
+        Route(JWKS_PATH, jwks(Environment.read())),
+        Route("/health", health),
+    ],
+    lifespan=lifespan,
+    exception_handlers=problem.handlers(),
+)
+app.add_middleware(Middleware, public=("/health", JWKS_PATH))

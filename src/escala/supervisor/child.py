@@ -1,0 +1,178 @@
+"""Keeping one process alive: start, wait until it is ready, watch, start again.
+
+::
+
+    starting ──ready──► ready ──┐
+       │  ▲                     │ process ended
+       │  └──── waiting ◄───────┤
+       └─ended, or too slow─────┘        stop() from any state: stopping ──► stopped
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from escala.errors import EngineFailed, EscalaError
+from escala.events import Emit, ProcessEnded, ProcessReady, StartFailed
+from escala.process import Process, ProcessSpec, describe_exit
+from escala.supervisor.backoff import Backoff
+from escala.supervisor.registry import Registry
+
+State = Literal["starting", "ready", "waiting", "stopping", "stopped"]
+
+PROBE_EVERY = 0.03
+"""Seconds between two looks at whether a process is ready."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duties:
+    """What makes a child an engine, a replica or the gateway."""
+
+    prepare: Callable[[], Awaitable[ProcessSpec]]
+    """Called before every start."""
+    probe: Callable[[], Awaitable[None]]
+    """Returns when the process is ready; raises OSError while it is not."""
+    start_timeout: float
+    on_ready: Callable[[], Awaitable[None]]
+    on_end: Callable[[], Awaitable[None]]
+
+
+class Child:
+    """One entry of the supervisor's table."""
+
+    def __init__(
+        self, name: str, duties: Duties, *, emit: Emit, output: Callable[[str], None], registry: Registry
+    ) -> None:
+        self.name = name
+        self.state: State = "starting"
+        self.restarts = 0
+        self.ready_at: float | None = None
+        """time.time()"""
+        self.process: Process | None = None
+        self.failure: EscalaError | None = None
+        """Why the last start could not be tried."""
+        self.tried = asyncio.Event()
+        """Set when the first start has an outcome: ready or failed."""
+        self._duties = duties
+        self._emit = emit
+        self._output = output
+        self._registry = registry
+        self._backoff = Backoff()
+        self._asked_to_stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"child {self.name}")
+        self._task.add_done_callback(self._ended)
+
+    async def wait_tried(self) -> bool:
+        """Wait for the first outcome; return whether it is good."""
+        await self.tried.wait()
+        return self.state == "ready"
+
+    async def stop(self) -> None:
+        """Stop the process within its stop timeout, and keep it stopped."""
+        self._asked_to_stop.set()
+        if self._task is not None:
+            await self._task
+        self.state = "stopped"
+
+    def kill(self) -> None:
+        """End the process at once; `stop` still has to be awaited."""
+        self._asked_to_stop.set()
+        if self.process is not None:
+            self.process.kill()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self.tried.set()
+        if not task.cancelled() and (error := task.exception()) is not None:  # a bug here, not a death of the process
+            message = f"the watch over {self.name} broke off"
+            task.get_loop().call_exception_handler({"message": message, "exception": error, "task": task})
+
+    async def _run(self) -> None:
+        while not self._asked_to_stop.is_set():
+            pause = await self._live()
+            self.tried.set()
+            if pause is None:
+                return
+            self.state = "waiting"
+            self.restarts += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked_to_stop.wait(), pause)
+
+    async def _live(self) -> float | None:
+        """Run the process once, to its end; return the pause until the next start, None where it was asked to end."""
+        self.state = "starting"
+        began = time.monotonic()
+        self.failure = None
+        try:
+            spec = await self._duties.prepare()
+            if self._asked_to_stop.is_set():
+                return None
+            self.process = process = await Process.start(spec, self._output)
+        except (EscalaError, OSError) as error:
+            self.failure = error if isinstance(error, EscalaError) else EngineFailed(self.name, str(error))
+            pause = self._backoff.next()
+            self._emit(StartFailed(self.name, str(error), pause))
+            return pause
+        self._registry.add(process)
+        ended = asyncio.create_task(process.wait(), name=f"end of {self.name}")
+        asked = asyncio.create_task(self._asked_to_stop.wait(), name=f"stop of {self.name}")
+        try:
+            failure = await self._until_ready(ended, asked)
+            if failure is None:
+                await self._serve(process, began, ended, asked)
+            if not ended.done():
+                self.state = "stopping"
+                await process.stop()
+        finally:
+            asked.cancel()
+            code = await ended
+            self.ready_at = None
+            self._registry.remove(process)
+        if self._asked_to_stop.is_set():
+            return None
+        await self._duties.on_end()
+        pause = self._backoff.next()
+        reason = failure or describe_exit(code)
+        self._emit(ProcessEnded(self.name, reason, tuple(process.tail), failure is None, pause))
+        return pause
+
+    async def _serve(
+        self, process: Process, began: float, ended: "asyncio.Task[int]", asked: "asyncio.Task[Any]"
+    ) -> None:
+        """Be ready until the process ends or is asked to."""
+        self.state = "ready"
+        self.ready_at = time.time()
+        self._backoff.ready()
+        await self._duties.on_ready()
+        self._emit(ProcessReady(self.name, process.pid, time.monotonic() - began, self.restarts))
+        self.tried.set()
+        await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _until_ready(self, ended: "asyncio.Task[int]", asked: "asyncio.Task[Any]") -> str | None:
+        """Wait for readiness; return why it did not come, or None."""
+        probing = asyncio.create_task(self._probe(), name=f"probe of {self.name}")
+        timeout = self._duties.start_timeout
+        await asyncio.wait({probing, ended, asked}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            probing.cancel()
+            return describe_exit(ended.result())
+        if probing.done():
+            try:
+                probing.result()
+            except EscalaError as error:
+                return str(error)
+            return None
+        probing.cancel()
+        return "asked to stop" if asked.done() else f"not ready within {timeout:g} s"
+
+    async def _probe(self) -> None:
+        while True:
+            try:
+                return await self._duties.probe()
+            except OSError:
+                await asyncio.sleep(PROBE_EVERY)

@@ -1,0 +1,81 @@
+"""Output of the processes: a file each under .escala/log, and the console with a coloured prefix."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from itertools import cycle
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TextIO
+
+_FILE_BYTES = 10 * 1024**2
+_FILES_KEPT = 2
+_COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
+
+
+class Console:
+    """The terminal, or whatever stands in for it. One that went away is no reason to stop."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._colour = self._stream.isatty()
+        self._colours = cycle(_COLOURS)
+        self._prefixes: dict[str, str] = {}
+        self._width = 8
+
+    def line(self, name: str, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(f"{self._prefix(name)} {text}\n")
+            self._stream.flush()
+
+    def _prefix(self, name: str) -> str:
+        if len(name) > self._width:
+            self._width = len(name)
+            self._prefixes.clear()
+        if name not in self._prefixes:
+            padded = f"{name:<{self._width}} │"
+            self._prefixes[name] = f"\x1b[{next(self._colours)}m{padded}\x1b[0m" if self._colour else padded
+        return self._prefixes[name]
+
+
+class Logs:
+    """Where each process's lines go."""
+
+    def __init__(self, folder: Path, console: Console, echo: bool) -> None:
+        self._folder = folder
+        self._console = console
+        self._echo = echo
+        self._files: dict[str, RotatingFileHandler] = {}
+
+    def sink(self, name: str, shown: Callable[[str], bool]) -> Callable[[str], None]:
+        """Return where the lines of process `name` go: its file, and those that are `shown` to the console too."""
+
+        def take(line: str) -> None:
+            self.write(name, line)
+            if self._echo and shown(line):
+                self._console.line(name, line)
+
+        return take
+
+    def write(self, name: str, line: str) -> None:
+        file = self._files.get(name) or self._open(name)
+        stamp = datetime.now().astimezone().isoformat(timespec="milliseconds")
+        with contextlib.suppress(OSError):  # a full disk must not stop the service
+            file.emit(logging.makeLogRecord({"msg": f"{stamp} {line}"}))
+
+    def say(self, line: str) -> None:
+        """Print and keep a line of the supervisor's own."""
+        self.write("escala", line)
+        self._console.line("escala", line)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def _open(self, name: str) -> RotatingFileHandler:
+        path = self._folder / f"{name.replace('/', '-')}.log"
+        file = RotatingFileHandler(path, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT, encoding="utf-8", delay=True)
+        self._files[name] = file
+        return file

@@ -1,0 +1,63 @@
+"""Ports: whether one is free, who holds it, and one that is."""
+
+import errno
+import socket
+
+import psutil
+
+from escala.config import Address
+from escala.errors import PortTaken, StartError
+
+
+def require_free(address: Address, wanted_by: str) -> None:
+    """Raise PortTaken, with the holder's name and pid, where `address` cannot be listened on."""
+    try:
+        _try(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(str(address), wanted_by, holder(address.port)) from None
+        if error.errno == errno.EACCES:
+            raise StartError(f"{address}, wanted by {wanted_by}: ports below 1024 need root") from None
+        raise StartError(f"{address}, wanted by {wanted_by}: {error.strerror}") from None
+
+
+def is_free(address: Address) -> bool:
+    try:
+        _try(address)
+    except OSError:
+        return False
+    return True
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def holder(port: int) -> str | None:
+    """Return the process that listens on `port` as "name (pid N)"; None where that is not ours to see."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.Error:
+        return None
+    for connection in connections:
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr or connection.laddr.port != port:
+            continue
+        if connection.pid is None:
+            return None
+        try:
+            return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+        except psutil.Error:
+            return f"pid {connection.pid}"
+    return None
+
+
+def _try(address: Address) -> None:
+    """Bind without SO_REUSEPORT: HAProxy sets it, so two gateways would share a port and its requests."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((address.host, address.port))
+        probe.listen(1)

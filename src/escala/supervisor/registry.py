@@ -1,0 +1,72 @@
+"""The processes that a supervisor has started, on disk, so that the next one can end what a dead one left."""
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from escala.layout import write_atomically
+from escala.process import Process, is_same_process
+
+_STOP_SECONDS = 15.0
+
+
+class Entry(msgspec.Struct):
+    name: str
+    pid: int
+    started: float
+    stop_signal: int
+
+
+@dataclass(frozen=True)
+class Leftover:
+    name: str
+    pid: int
+
+
+class Registry:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries: dict[int, Entry] = {}
+
+    def add(self, process: Process) -> None:
+        with contextlib.suppress(psutil.Error):  # gone already
+            started = psutil.Process(process.pid).create_time()
+            entry = Entry(process.spec.name, process.pid, started, process.spec.stop_signal)
+            self._entries[process.pid] = entry
+            self._write()
+
+    def remove(self, process: Process) -> None:
+        if self._entries.pop(process.pid, None):
+            self._write()
+
+    def stop_leftovers(self) -> list[Leftover]:
+        """End what an earlier supervisor left running, gently first; return what there was. Blocking."""
+        found = [
+            (entry, psutil.Process(entry.pid)) for entry in self._read() if is_same_process(entry.pid, entry.started)
+        ]
+        for entry, process in found:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(entry.stop_signal)
+        _, alive = psutil.wait_procs([process for _, process in found], timeout=_STOP_SECONDS)
+        for process in alive:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        for entry, _ in found:  # and whatever was left in their groups
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(entry.pid, signal.SIGKILL)
+        self._write()
+        return [Leftover(entry.name, entry.pid) for entry, _ in found]
+
+    def _read(self) -> list[Entry]:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=list[Entry])
+        except (OSError, msgspec.MsgspecError):
+            return []
+
+    def _write(self) -> None:
+        write_atomically(self._path, msgspec.json.encode(list(self._entries.values())).decode())

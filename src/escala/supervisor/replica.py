@@ -1,0 +1,98 @@
+"""A replica: one process of a service, with its own address."""
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from escala.config import PLATFORM, Address, Config, Service
+from escala.environment import Environment
+from escala.process import ProcessSpec
+from escala.project import Project
+
+PLATFORM_SERVICE = Service(app="escala.services.platform:app")
+
+
+def services(config: Config) -> dict[str, Service]:
+    """Return all services, the built-in one among them."""
+    return {**config.services, PLATFORM: PLATFORM_SERVICE}
+
+
+def replica_name(service: str, number: int) -> str:
+    return f"{service}/{number}"
+
+
+def environment_for(
+    project: Project, *, postgres: str, valkey: str, service: str = "", replica: str = ""
+) -> dict[str, str]:
+    """Return the variables of a replica, or of the prepare command: ours, and those that the supervisor has."""
+    told = Environment(
+        project=project.name,
+        service=service,
+        replica=replica,
+        postgres=postgres,
+        valkey=valkey,
+        jwks=str(project.layout.jwks),
+        issuer=project.config.issuer,
+        audience=project.config.audience,
+        cache_entries=str(project.config.cache.entries),
+        data=str(project.layout.data),
+    )
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return {**os.environ, "PATH": programs, "PYTHONUNBUFFERED": "1", **told.variables()}
+
+
+def replica_spec(
+    project: Project, service_name: str, number: int, address: Address, environment: Mapping[str, str]
+) -> ProcessSpec:
+    """Return what to run for one replica. Pure."""
+    service = services(project.config)[service_name]
+    if service.kind == "command":
+        port = str(address.port)
+        argv = tuple(word.replace("$PORT", port).replace("${PORT}", port) for word in shlex.split(service.target))
+    else:
+        argv = _python_argv(project, service, address)
+    return ProcessSpec(
+        name=replica_name(service_name, number),
+        argv=argv,
+        cwd=project.root,
+        environment={
+            **environment,
+            "PORT": str(address.port),
+            "HOST": address.host,
+            **service.environment,
+        },
+        stop_timeout=service.stop_timeout,
+    )
+
+
+def _python_argv(project: Project, service: Service, address: Address) -> tuple[str, ...]:
+    options = {
+        "--root": project.root,
+        "--host": address.host,
+        "--port": address.port,
+        "--max-body": project.config.gateway.max_body,
+        "--stop-timeout": max(0.5, service.stop_timeout - 0.5),  # to end by itself before it is killed
+        "--concurrency": service.concurrency,
+    }
+    flags = ["--access-log"] if service.access_log else []
+    words = [str(word) for pair in options.items() for word in pair]
+    return (sys.executable, "-m", "escala.replica", service.kind, service.target, *words, *flags)
+
+
+async def probe(address: Address, path: str) -> None:
+    """Return when the replica says that it is well; raise OSError while it does not.
+
+    Well is a status below 400, or 404 from an app that has no such page: the same rule as the gateway's checks.
+    """
+    async with asyncio.timeout(2):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        try:
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+            status = (await reader.readline()).split()
+        finally:
+            writer.close()
+    if len(status) < 2 or not (status[1][:1] in b"23" or status[1] == b"404"):
+        raise ConnectionError("not well yet")

@@ -1,0 +1,70 @@
+"""What runs, as the control socket tells it."""
+
+import contextlib
+import time
+
+import msgspec
+import psutil
+
+from escala.supervisor.child import Child
+
+
+class ProcessStatus(msgspec.Struct, kw_only=True):
+    service: str
+    replica: str
+    """Empty for an engine."""
+    address: str
+    pid: int | None
+    state: str
+    restarts: int
+    uptime: float | None
+    """Seconds since it was ready."""
+    memory: int | None
+    """Bytes (proportional set size) of the process and its children."""
+
+
+class Status(msgspec.Struct, kw_only=True):
+    project: str
+    phase: str
+    """starting, ready or stopping"""
+    pid: int
+    url: str
+    started_at: float
+    """Seconds since the epoch."""
+    memory: int | None
+    """Bytes of the supervisor itself."""
+    processes: list[ProcessStatus]
+
+
+def describe(child: Child, address: str) -> ProcessStatus:
+    service, _, replica = child.name.partition("/")
+    alive = child.process is not None and child.process.returncode is None
+    pid = child.process.pid if child.process is not None and alive else None
+    return ProcessStatus(
+        service=service,
+        replica=replica,
+        address=address,
+        pid=pid,
+        state=child.state,
+        restarts=child.restarts,
+        uptime=time.time() - child.ready_at if child.ready_at else None,
+        memory=memory_of(pid) if pid else None,
+    )
+
+
+def memory_of(pid: int, *, with_children: bool = True) -> int | None:
+    """Return the proportional set size of a process, its children included: shared pages are counted once in all."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        family = [process, *(process.children(recursive=True) if with_children else [])]
+        return sum(map(_pss, family))
+    return None
+
+
+def _pss(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        try:
+            return int(process.memory_full_info().pss)
+        except (psutil.AccessDenied, AttributeError):  # not Linux, or not our process: the nearest there is
+            return int(process.memory_info().rss)
+    return 0

@@ -1,0 +1,103 @@
+"""A task: a registered function. Calling it runs it here; enqueueing it makes a job for a worker."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints, overload
+
+import asyncpg
+import msgspec
+
+from escala import database
+from escala.config.units import parse_duration
+from escala.database import Connection
+from escala.errors import TaskArguments
+from escala.tasks import queue
+from escala.tasks.job import Job
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT_RETRIES = 3
+DEFAULT_TIMEOUT = "10m"
+
+
+class Task(Generic[P, R]):
+    """A function that workers run.
+
+    An async function runs on the worker's own event loop for jobs, a plain one in a thread. Its arguments travel as
+    JSON and are converted to the annotated types.
+    """
+
+    def __init__(self, function: Callable[P, R], name: str, retries: int, timeout: str) -> None:
+        update_wrapper(self, function)
+        self.function = function
+        self.name = name
+        self.retries = retries
+        self.timeout = parse_duration(timeout)
+        self.is_async = inspect.iscoroutinefunction(function)
+        self._signature = inspect.signature(function)
+        for parameter in self._signature.parameters.values():
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise TypeError(f"task {name!r}: argument {parameter} cannot be passed by name")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    async def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Make a job. When this returns, the job is committed and will be run."""
+        async with database.connection() as connection:
+            return await self.enqueue_on(connection, *args, **kwargs)
+
+    async def enqueue_on(self, connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Make a job on the caller's connection: it exists from that transaction's commit on, or never."""
+        arguments = self.arguments_of(*args, **kwargs)
+        try:
+            job = await queue.enqueue(connection, self.name, msgspec.to_builtins(arguments), self.retries)
+        except asyncpg.DataError as error:  # such as a NUL character, which no text in PostgreSQL can hold
+            raise TaskArguments(self.name, str(error)) from None
+        return Job(str(job), self.name)
+
+    def arguments_of(self, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return all arguments by name, converted to their types; raise TaskArguments where they do not fit."""
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TaskArguments(self.name, str(error)) from None
+        bound.apply_defaults()
+        hints = get_type_hints(self.function)
+        converted = {}
+        for name, value in bound.arguments.items():
+            try:
+                converted[name] = msgspec.convert(msgspec.to_builtins(value), hints.get(name, Any))
+            except (msgspec.ValidationError, TypeError) as error:
+                raise TaskArguments(self.name, f"{name}: {error}") from None
+        return converted
+
+
+@overload
+def task(function: Callable[P, Awaitable[R]] | Callable[P, R], /) -> Task[P, Any]: ...
+@overload
+def task(
+    *, name: str | None = None, retries: int = DEFAULT_RETRIES, timeout: str = DEFAULT_TIMEOUT
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retries: int = DEFAULT_RETRIES,
+    timeout: str = DEFAULT_TIMEOUT,
+) -> Any:
+    """Register a function as a task: ``@task`` or ``@task(retries=5, timeout="10m")``.
+
+    `retries` is how many raised exceptions are forgiven, with growing pauses between attempts. `timeout` is for one
+    attempt; a plain function's thread cannot be stopped, so it goes on, but its result is refused. Does no I/O.
+    """
+    if retries < 0:
+        raise ValueError("retries must be 0 or more")
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        return Task(function, name or function.__name__, retries, timeout)
+
+    return decorate(function) if function is not None else decorate
