@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 
 from escala.body_limit import BodyLimit
+from escala.coalesce import CoalescingProtocol
 from escala.errors import AppLoadError
 from escala.loader import load_app, load_tasks
 
@@ -38,7 +39,7 @@ def main() -> None:
             host=options.host,
             port=options.port,
             loop="uvloop",
-            http="httptools",
+            http=CoalescingProtocol,
             lifespan="auto",
             log_config=None,
             access_log=options.access_log,

@@ -76,7 +76,8 @@ def _defaults(config: Config) -> str:
             "timeout http-request 10s",
             "timeout http-keep-alive 60s",
             "timeout client 30s",
-            "timeout connect 2s",
+            # Also how long a refused connection waits before its next try (at most 1 s; stream turn-around).
+            "timeout connect 250ms",
             "timeout queue 5s",
             f"timeout server {milliseconds(config.gateway.timeout)}",
             "timeout check 2s",

@@ -65,7 +65,7 @@ class Task(Generic[P, R]):
         except TypeError as error:
             raise TaskArguments(self.name, str(error)) from None
         bound.apply_defaults()
-        hints = get_type_hints(self.function)
+        hints = get_type_hints(self.function, include_extras=True)
         converted = {}
         for name, value in bound.arguments.items():
             try:

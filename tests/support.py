@@ -1,0 +1,186 @@
+"""Helpers of the tests: projects, processes, and waiting on conditions instead of sleeping."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from escala.config import Config
+from escala.engines import Engine
+from escala.supervisor.client import Client
+from escala.project import Project
+
+REPOSITORY = Path(__file__).parents[1]
+LABORATORY = REPOSITORY / "examples" / "laboratorio"
+DEADLINE = 30.0
+
+
+def minimal_config(**sections: Any) -> Config:
+    """Return a configuration with one service, and whatever else is given."""
+    return Config.model_validate({"project": {"name": "tests"}, "services": {"web": {"app": "web:app"}}, **sections})
+
+
+def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
+    """Return the condition's first true value; fail the test when it stays false."""
+    end = time.monotonic() + deadline
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"{what}: not within {deadline:g} s")
+
+
+async def eventually(condition: Callable[[], Awaitable[Any]], what: str, deadline: float = DEADLINE) -> Any:
+    """`wait_until` for coroutines."""
+    end = time.monotonic() + deadline
+    while time.monotonic() < end:
+        value = await condition()
+        if value:
+            return value
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{what}: not within {deadline:g} s")
+
+
+@contextlib.contextmanager
+def running_engine(engine: Engine) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run an embedded engine as a plain process until the end of the block."""
+    engine.prepare()
+    process = start_engine(engine)
+    try:
+        yield process
+    finally:
+        stop_engine(engine, process)
+
+
+def start_engine(engine: Engine) -> "subprocess.Popen[bytes]":
+    spec = engine.process()
+    assert spec is not None
+    process = subprocess.Popen(
+        spec.argv,
+        cwd=spec.cwd,
+        env=dict(spec.environment),
+        user=spec.user,
+        group=spec.user,
+        extra_groups=[] if spec.user else None,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: answers(engine), f"{engine.name} answers")
+    return process
+
+
+def stop_engine(engine: Engine, process: "subprocess.Popen[bytes]") -> None:
+    spec = engine.process()
+    assert spec is not None
+    process.send_signal(spec.stop_signal)
+    process.wait(DEADLINE)
+
+
+def answers(engine: Engine) -> bool:
+    try:
+        asyncio.run(engine.probe())
+    except OSError:
+        return False
+    return True
+
+
+def write(folder: Path, **files: str) -> None:
+    """Write files into a folder: `web__py` is web.py."""
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(textwrap.dedent(text).lstrip())
+
+
+class Up:
+    """`escala up` of a project as a process of its own."""
+
+    def __init__(self, file: Path, *options: str, environ: dict[str, str] | None = None) -> None:
+        self.file = file
+        self._options = options
+        self.output = file.parent / f"up-{time.monotonic_ns()}.txt"
+        self._target = self.output.open("wb")
+        self.environ = {**os.environ, **(environ or {})}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "escala", "up", "--file", str(file), *options],
+            stdout=self._target,
+            stderr=subprocess.STDOUT,
+            env=self.environ,
+        )
+
+    @property
+    def settings(self) -> list[str]:
+        return [value for option, value in zip(self._options, self._options[1:], strict=False) if option == "--set"]
+
+    @property
+    def project(self) -> Project:
+        return Project.open(self.file, settings=self.settings)
+
+    @property
+    def url(self) -> str:
+        return self.project.config.gateway.bind.url
+
+    def said(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def status(self) -> Any:
+        return msgspec.to_builtins(Client(self.project).status())
+
+    def replicas(self, service: str) -> list[dict[str, Any]]:
+        return [p for p in self.status()["processes"] if p["service"] == service]
+
+    def wait_open(self, deadline: float = 60.0) -> "Up":
+        def is_open() -> bool:
+            assert self.process.poll() is None, f"escala up ended:\n{self.said()}"
+            return "is open at" in self.said()
+
+        wait_until(is_open, "escala up is open", deadline)
+        return self
+
+    def wait_ended(self, deadline: float = 60.0) -> int:
+        return self.process.wait(deadline)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                raise
+        self._target.close()
+
+    def __enter__(self) -> "Up":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def escala(
+    *arguments: str, cwd: Path | None = None, environ: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "escala", *arguments],
+        cwd=cwd,
+        env={**os.environ, **(environ or {})},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def client(url: str, token: str | None = None) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.Client(base_url=url, headers=headers, timeout=30)
