@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import valkey as valkey_client
 
-from escala.engines import postgres, valkey
+from escala.engines import postgres_engine, valkey_engine
 from escala.layout import Layout
 from tests.support import minimal_config, running_engine
 
@@ -58,7 +58,7 @@ def engines(session_folder: Path) -> Iterator[dict[str, str]]:
     layout.create()
     with ExitStack() as stack:
         urls = {}
-        for engine in (postgres(config, layout), valkey(config, layout)):
+        for engine in (postgres_engine(config, layout), valkey_engine(config, layout)):
             stack.enter_context(running_engine(engine))
             urls[engine.name] = engine.url
         yield urls

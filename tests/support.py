@@ -17,8 +17,8 @@ import msgspec
 
 from escala.config import Config
 from escala.engines import Engine
-from escala.supervisor.client import Client
 from escala.project import Project
+from escala.supervisor.client import Client
 
 REPOSITORY = Path(__file__).parents[1]
 LABORATORY = REPOSITORY / "examples" / "laboratorio"
@@ -89,7 +89,8 @@ def stop_engine(engine: Engine, process: "subprocess.Popen[bytes]") -> None:
 
 def answers(engine: Engine) -> bool:
     try:
-        asyncio.run(engine.probe())
+        with asyncio.Runner() as runner:
+            runner.run(engine.probe())
     except OSError:
         return False
     return True

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,6 +18,10 @@ LONGEST_LINE = 16 * 1024
 """Bytes after which a line without an end is passed on as it is."""
 
 _TAIL_LINES = 30
+_LAST_WORDS_SECONDS = 1.0
+"""How long output is read after the end; a grandchild in a group of its own may hold it open for ever."""
+
+Output = Callable[[str], None]
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -40,44 +45,55 @@ class ProcessSpec:
 class Process:
     """A running process, leader of a process group of its own."""
 
-    def __init__(self, spec: ProcessSpec, process: asyncio.subprocess.Process, output: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        spec: ProcessSpec,
+        popen: "subprocess.Popen[bytes]",
+        reader: asyncio.StreamReader,
+        pipe: asyncio.ReadTransport,
+        output: Output,
+    ) -> None:
         self.spec = spec
-        self.pid = process.pid
+        self.pid = popen.pid
+        self.returncode: int | None = None
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._process = process
+        self._popen = popen
+        self._pipe = pipe
         self._output = output
-        self._pump = asyncio.create_task(self._read(), name=f"output of {spec.name}")
+        self._ended = asyncio.create_task(self._reap(), name=f"end of {spec.name}")
+        self._pump = asyncio.create_task(self._read(reader), name=f"output of {spec.name}")
 
     @classmethod
-    async def start(cls, spec: ProcessSpec, output: Callable[[str], None]) -> "Process":
+    async def start(cls, spec: ProcessSpec, output: Output) -> "Process":
         """Start `spec`; each line that it prints goes to `output` without its end of line."""
 
         def die_with_supervisor() -> None:
             if _libc is not None:
                 _libc.prctl(_PR_SET_PDEATHSIG, spec.death_signal)
 
-        process = await asyncio.create_subprocess_exec(
-            *spec.argv,
+        # Not asyncio's own subprocesses: their wait() goes on while a grandchild holds the output open.
+        popen = subprocess.Popen(  # noqa: ASYNC220 - starting takes a millisecond
+            spec.argv,
             cwd=spec.cwd,
             env=dict(spec.environment),
             user=spec.user,
             group=spec.user,
             extra_groups=[] if spec.user else None,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=die_with_supervisor,
         )
-        return cls(spec, process, output)
-
-    @property
-    def returncode(self) -> int | None:
-        return self._process.returncode
+        assert popen.stdout is not None
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), popen.stdout)
+        return cls(spec, popen, reader, pipe, output)
 
     def signal(self, number: signal.Signals) -> None:
         if self.returncode is None:
-            self._process.send_signal(number)
+            self._popen.send_signal(number)
 
     def kill(self) -> None:
         """End the process, and all it started, at once."""
@@ -86,28 +102,35 @@ class Process:
 
     async def wait(self) -> int:
         """Wait for the process to end, and for its last words; return its exit code, negative for a signal."""
-        code = await self._process.wait()
+        code = await asyncio.shield(self._ended)
         self._kill_group()
-        await self._pump
+        await asyncio.wait({self._pump}, timeout=_LAST_WORDS_SECONDS)
+        self._pump.cancel()
+        self._pipe.close()
         return code
 
     async def stop(self) -> int:
         """Ask the process to stop, kill it when its time is up, and return its exit code."""
         self.signal(self.spec.stop_signal)
-        try:
-            await asyncio.wait_for(asyncio.shield(self._process.wait()), self.spec.stop_timeout)
-        except TimeoutError:
-            self._kill_group()
+        await asyncio.wait({self._ended}, timeout=self.spec.stop_timeout)
+        self.kill()
         return await self.wait()
+
+    async def _reap(self) -> int:
+        """Wait for the end of the process itself, whatever its children do."""
+        if hasattr(os, "pidfd_open"):
+            await _readable(os.pidfd_open(self.pid))
+            self.returncode = self._popen.wait()
+        else:
+            self.returncode = await asyncio.to_thread(self._popen.wait)
+        return self.returncode
 
     def _kill_group(self) -> None:
         """Kill what the process left behind in its group, and so close the pipe to its output."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    async def _read(self) -> None:
-        reader = self._process.stdout
-        assert reader is not None
+    async def _read(self, reader: asyncio.StreamReader) -> None:
         rest = b""
         while chunk := await reader.read(64 * 1024):
             *lines, rest = (rest + chunk).split(b"\n")
@@ -123,6 +146,18 @@ class Process:
         text = line.decode(errors="replace").rstrip("\r")
         self.tail.append(text)
         self._output(text)
+
+
+async def _readable(descriptor: int) -> None:
+    """Wait until a file descriptor can be read, and close it."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(descriptor, ready.set_result, None)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def describe_exit(code: int) -> str:

@@ -149,7 +149,7 @@ def test_the_file_is_found_upward(tmp_path: Path) -> None:
     below.mkdir(parents=True)
     (tmp_path / "escala.toml").touch()
     assert find(below) == tmp_path / "escala.toml"
-    with pytest.raises(ProjectNotFound, match="no escala.toml"):
+    with pytest.raises(ProjectNotFound, match=r"no escala\.toml"):
         find(Path("/proc/self"))
 
 

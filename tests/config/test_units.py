@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("value", ["", "5", "s", "-1s", "1 week", "0s", "400d", "1e9s", 5, None, "١s"[1:], "5S"])
+@pytest.mark.parametrize("value", ["", "5", "s", "-1s", "1 week", "0s", "400d", "1e9s", 5, None, "\u0661s", "5S"])
 def test_bad_durations(value: object) -> None:
     with pytest.raises(ValueError, match=r"expected a"):
         parse_duration(value)
@@ -31,10 +33,8 @@ def test_bad_sizes(value: object) -> None:
 
 @given(st.text())
 def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         assert parse_duration(text) > 0
-    except ValueError:
-        pass
 
 
 def test_formats() -> None:

@@ -158,8 +158,9 @@ class Cached(Generic[P, R]):
 
     async def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Lookup[R]:
         """Return the value with the level it came from: "l1", "l2" or "loader"."""
-        system = slot.get()
-        bound = self._signature.bind(*args, **kwargs)
+        return await self._lookup(slot.get(), self._signature.bind(*args, **kwargs))
+
+    async def _lookup(self, system: CacheSystem, bound: inspect.BoundArguments) -> Lookup[R]:
         bound.apply_defaults()
         key = self._key(bound.arguments)
         entry = system.l1.get(key)

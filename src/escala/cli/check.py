@@ -10,7 +10,7 @@ from rich.table import Table
 from escala.cli.console import err, out
 from escala.cli.options import File, Settings, open_project
 from escala.config import Address, Service
-from escala.engines import haproxy, postgres, valkey
+from escala.engines import haproxy, postgres_engine, valkey_engine
 from escala.errors import ConfigError, EscalaError
 from escala.project import Project
 from escala.supervisor import ports
@@ -77,7 +77,7 @@ def _services(project: Project) -> Table:
 
 def _engines(project: Project) -> Iterator[str]:
     config, layout = project.config, project.layout
-    for engine in (postgres(config, layout), valkey(config, layout)):
+    for engine in (postgres_engine(config, layout), valkey_engine(config, layout)):
         yield f"{engine.name:<10} {'embedded' if 'Embedded' in type(engine).__name__ else 'external'}"
     try:
         yield f"haproxy    {haproxy.find(config.engines.haproxy.binary)}"

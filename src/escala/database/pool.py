@@ -67,7 +67,7 @@ class Database:
             yield connection
         except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError) as error:
             raise DatabaseUnavailable(_words(error)) from error
-        except asyncpg.InterfaceError as error:
+        except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             if not connection.is_closed():
                 raise
             raise DatabaseUnavailable(_words(error)) from error

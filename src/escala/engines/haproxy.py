@@ -37,9 +37,7 @@ def find(configured: Path | None) -> Path:
 
 def check(binary: Path, file: Path) -> None:
     """Let HAProxy read a configuration without starting it; raise EngineFailed with its words."""
-    done = subprocess.run(
-        [str(binary), "-c", "-q", "-f", str(file)], capture_output=True, text=True, check=False, timeout=30
-    )
+    done = subprocess.run([str(binary), "-c", "-f", str(file)], capture_output=True, text=True, check=False, timeout=30)
     if done.returncode != 0:
         words = [line for line in done.stderr.splitlines() if "[ALERT]" in line] or done.stderr.splitlines()
         raise EngineFailed("HAProxy", "refuses its configuration: " + " / ".join(words[:5]))

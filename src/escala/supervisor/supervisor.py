@@ -64,8 +64,8 @@ class Supervisor:
         self._lock = Lock(project)
         self._registry = Registry(project.layout.processes)
         self._engines: dict[str, Engine] = {
-            "postgres": engines.postgres(project.config, project.layout),
-            "valkey": engines.valkey(project.config, project.layout),
+            "postgres": engines.postgres_engine(project.config, project.layout),
+            "valkey": engines.valkey_engine(project.config, project.layout),
         }
         self._gateway = Gateway(project.config, project.layout, self._backends)
         self._engine_children: dict[str, Child] = {}

@@ -1,0 +1,166 @@
+"""One process kept alive, with real processes and real signals."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from escala.errors import StartError
+from escala.events import Event, ProcessEnded, ProcessReady, StartFailed
+from escala.process import ProcessSpec
+from escala.supervisor.child import Child, Duties
+from escala.supervisor.registry import Registry
+from tests.support import eventually
+
+SLEEP = "import time; print('up', flush=True); time.sleep(60)"
+
+
+class Watched:
+    """A child with what happened to it."""
+
+    def __init__(
+        self, folder: Path, code: str, *, ready: Callable[[], bool] = lambda: True, timeout: float = 10, stop: float = 5
+    ) -> None:
+        self.events: list[Event] = []
+        self.calls: list[str] = []
+        self.lines: list[str] = []
+        self.prepare_error: StartError | None = None
+
+        async def prepare() -> ProcessSpec:
+            self.calls.append("prepare")
+            if self.prepare_error:
+                raise self.prepare_error
+            argv = (sys.executable, "-c", code)
+            return ProcessSpec(name="web/1", argv=argv, cwd=folder, environment={}, stop_timeout=stop)
+
+        async def probe() -> None:
+            if not self.lines or not ready():
+                raise ConnectionRefusedError
+
+        async def call(name: str) -> None:
+            self.calls.append(name)
+
+        duties = Duties(
+            prepare=prepare,
+            probe=probe,
+            start_timeout=timeout,
+            on_ready=lambda: call("ready"),
+            on_end=lambda: call("end"),
+        )
+        registry = Registry(folder / "processes.json")
+        self.child = Child("web/1", duties, emit=self.events.append, output=self.lines.append, registry=registry)
+
+    def of(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def pid(self) -> int:
+        assert self.child.process is not None
+        return self.child.process.pid
+
+
+async def test_ready_killed_and_back(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, SLEEP)
+    watched.child.start()
+    assert await watched.child.wait_tried()
+    first = watched.pid
+    os.kill(first, signal.SIGKILL)
+
+    async def back() -> bool:
+        return watched.child.state == "ready" and watched.pid != first
+
+    await eventually(back, "it is back")
+    (ended,) = watched.of(ProcessEnded)
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.reason, ended.was_ready, ended.next_try) == ("killed by SIGKILL", True, 0.1)
+    assert watched.child.restarts == 1
+    assert watched.calls == ["prepare", "ready", "end", "prepare", "ready"]
+    await watched.child.stop()
+    assert watched.child.state == "stopped"
+    assert len(watched.of(ProcessReady)) == 2
+
+
+async def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, "import sys; print('the reason'); sys.exit(7)", ready=lambda: False)
+    watched.child.start()
+    assert not await watched.child.wait_tried()
+    (ended, *_) = watched.of(ProcessEnded)
+    assert isinstance(ended, ProcessEnded)
+    assert (ended.reason, ended.was_ready, ended.tail) == ("exit code 7", False, ("the reason",))
+    await watched.child.stop()
+
+
+async def test_one_that_never_gets_ready_is_stopped(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, SLEEP, ready=lambda: False, timeout=0.3)
+    watched.child.start()
+    assert not await watched.child.wait_tried()
+    (ended, *_) = watched.of(ProcessEnded)
+    assert isinstance(ended, ProcessEnded)
+    assert ended.reason == "not ready within 0.3 s"
+    await watched.child.stop()
+
+
+async def test_one_that_cannot_be_prepared_is_tried_again(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, SLEEP)
+    watched.prepare_error = StartError("no port")
+    watched.child.start()
+    assert not await watched.child.wait_tried()
+    assert str(watched.child.failure) == "no port"
+    assert watched.of(StartFailed)
+    watched.prepare_error = None
+
+    async def ready() -> bool:
+        return watched.child.state == "ready"
+
+    await eventually(ready, "it is ready in the end")
+    await watched.child.stop()
+
+
+async def test_one_that_ignores_term_is_killed_when_its_time_is_up(tmp_path: Path) -> None:
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SLEEP
+    watched = Watched(tmp_path, code, stop=0.3)
+    watched.child.start()
+    await watched.child.wait_tried()
+    pid = watched.pid
+    await asyncio.wait_for(watched.child.stop(), 5)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_its_whole_family_ends_with_it(tmp_path: Path) -> None:
+    grandchild_code = f"subprocess.Popen([sys.executable, '-c', {SLEEP!r}])"
+    code = f"import subprocess, sys; p = {grandchild_code}; print(p.pid, flush=True); p.wait()"
+    watched = Watched(tmp_path, code)
+    watched.child.start()
+    await watched.child.wait_tried()
+    grandchild = int(watched.lines[0])
+    await watched.child.stop()
+
+    async def gone() -> bool:
+        status = Path(f"/proc/{grandchild}/stat")
+        return not status.exists() or status.read_text().split()[2] == "Z"
+
+    await eventually(gone, "the grandchild is gone", 5)
+
+
+async def test_stopping_while_it_starts(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, SLEEP, ready=lambda: False)
+    watched.child.start()
+
+    async def started() -> bool:
+        return bool(watched.lines)
+
+    await eventually(started, "the process runs")
+    await asyncio.wait_for(watched.child.stop(), 5)
+    assert watched.of(ProcessEnded) == []
+
+
+async def test_stopping_while_it_waits_for_its_next_try(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, "raise SystemExit(1)")
+    watched.child.start()
+    await watched.child.wait_tried()
+    for _ in range(4):
+        watched.child._backoff.next()
+    await asyncio.wait_for(watched.child.stop(), 5)
+    assert watched.child.state == "stopped"

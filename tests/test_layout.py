@@ -1,0 +1,52 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from escala.errors import StartError
+from escala.layout import Layout, write_atomically
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_folders_are_private(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / ".escala")
+    layout.create()
+    assert mode(layout.state) == (0o711 if os.geteuid() == 0 else 0o700)
+    assert {mode(folder) for folder in (layout.run, layout.log, layout.keys, layout.gateway, layout.data)} == {0o700}
+
+
+def test_where_the_state_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Layout.of(".escala", "shop", tmp_path).state == tmp_path / ".escala"
+    assert Layout.of("/var/x", "shop", tmp_path).state == Path("/var/x")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert Layout.of("user", "shop", tmp_path).state == Path("/var/lib/escala/shop")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert Layout.of("user", "shop", tmp_path).state == tmp_path / "escala" / "shop"
+
+
+def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"choose a shorter folder with project\.state"):
+        Layout(tmp_path / ("x" * 100)).create()
+
+
+def test_a_state_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match="cannot make the state folder"):
+        Layout(tmp_path / "file" / "state").create()
+
+
+def test_atomic_writes_leave_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("old")
+    write_atomically(target, "new")
+    assert target.read_text() == "new"
+    assert mode(target) == 0o600
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(target, "\ud800")
+    assert target.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
