@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +106,12 @@ def write(folder: Path, **files: str) -> None:
 class Up:
     """`escala up` of a project as a process of its own."""
 
-    def __init__(self, file: Path, *options: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, file: Path, *options: str, environ: dict[str, str] | None = None, output: Path | None = None
+    ) -> None:
         self.file = file
-        self._options = options
-        self.output = file.parent / f"up-{time.monotonic_ns()}.txt"
+        self.options = options
+        self.output = output or file.parent / f"up-{time.monotonic_ns()}.txt"
         self._target = self.output.open("wb")
         self.environ = {**os.environ, **(environ or {})}
         self.process = subprocess.Popen(
@@ -120,7 +123,7 @@ class Up:
 
     @property
     def settings(self) -> list[str]:
-        return [value for option, value in zip(self._options, self._options[1:], strict=False) if option == "--set"]
+        return [value for option, value in pairwise(self.options) if option == "--set"]
 
     @property
     def project(self) -> Project:

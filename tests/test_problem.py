@@ -1,3 +1,5 @@
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -6,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from escala import Problem, problem
 from escala.body_limit import BodyLimit
@@ -86,7 +89,7 @@ async def test_a_body_without_announced_length_is_counted() -> None:
     async def read(request: Request) -> Response:
         return PlainTextResponse(str(len(await request.body())))
 
-    async def chunks():
+    async def chunks() -> AsyncIterator[bytes]:
         for _ in range(10):
             yield b"x" * 100
 
@@ -97,7 +100,7 @@ async def test_a_body_without_announced_length_is_counted() -> None:
 
 
 async def test_the_limit_holds_for_an_app_of_any_framework() -> None:
-    async def bare(scope, receive, send):
+    async def bare(scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive()).get("more_body"):
             pass
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -1,4 +1,4 @@
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 import httpx
@@ -97,10 +97,12 @@ async def test_public_paths_are_exact(app: FastAPI) -> None:
 async def handshake(app: FastAPI, headers: list[tuple[bytes, bytes]]) -> list[str]:
     """Open a WebSocket by hand; return the types of the messages that the app sends."""
     sent: list[str] = []
-    incoming = iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}])
+    incoming: Iterator[dict[str, object]] = iter(
+        [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}]
+    )
 
     async def receive() -> dict[str, object]:
-        return dict(next(incoming))
+        return next(incoming)
 
     async def send(message: MutableMapping[str, object]) -> None:
         sent.append(str(message["type"]))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jwt
-from joserfc.jwk import OctKey, RSAKey
+from joserfc.jwk import KeySet, OctKey, RSAKey
 
 from escala.auth import tokens
 from escala.auth.keys import KeyStore
@@ -155,7 +155,7 @@ def test_no_json_is_anything_but_an_invalid_token(verifier: Verifier, header: ob
 def test_a_verified_token_still_expires(issuer: Issuer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
     token = issuer.issue("ana", ttl=60)
     verifier.verify(token)
-    monkeypatch.setattr(tokens.time, "time", lambda: 10**10)
+    monkeypatch.setattr(time, "time", lambda: 10**10)
     with pytest.raises(InvalidToken, match="expired"):
         verifier.verify(token)
 
@@ -165,10 +165,15 @@ def test_a_new_key_is_found_and_unknown_keys_do_not_make_it_read_the_file_each_t
 ) -> None:
     verifier = Verifier(layout.jwks, "shop", "shop")
     verifier.verify(Issuer(key, "shop", "shop").issue("ana"))
-    readings = []
-    monkeypatch.setattr(tokens, "read_jwks", lambda path: readings.append(path) or tokens.KeySet([key]))
+    readings: list[Path] = []
+
+    def read(path: Path) -> KeySet:
+        readings.append(path)
+        return KeySet([key])
+
+    monkeypatch.setattr(tokens, "read_jwks", read)
     now = time.monotonic()
-    monkeypatch.setattr(tokens.time, "monotonic", lambda: now + 5)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 5)
     foreign = RSAKey.generate_key(2048)
     for number in range(100):
         with pytest.raises(InvalidToken):

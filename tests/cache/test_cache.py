@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -14,7 +14,7 @@ import pytest
 import valkey.asyncio
 
 from escala import cache as cache_package
-from escala.cache import Cache, CacheSystem
+from escala.cache import Cache, Cached, CacheSystem
 from escala.cache.coherence import SILENCE
 from escala.errors import CacheUnavailable, NotConnected
 from tests.support import eventually
@@ -49,7 +49,7 @@ async def connected(valkey_url: str) -> AsyncIterator[CacheSystem]:
 things = Cache("things")
 
 
-def counted(**options: Any) -> tuple[Callable[..., Any], list[int]]:
+def counted(**options: Any) -> tuple[Cached[[int], dict[str, int]], list[int]]:
     calls: list[int] = []
 
     @things.cached(ttl="60s", **options)
@@ -64,10 +64,20 @@ async def test_a_value_is_loaded_once(connected: CacheSystem) -> None:
     load, calls = counted()
     assert (await load.lookup(1)).source == "loader"
     assert await load.lookup(1) == ({"number": 1, "call": 1}, "l1")
-    assert await load(number=1) == {"number": 1, "call": 1}
+    assert await load(1) == {"number": 1, "call": 1}
     await load(2)
     assert calls == [1, 2]
     assert connected.counts == {"loader": 2, "l1": 2}
+
+
+async def test_arguments_by_name_or_place_are_the_same_call(connected: CacheSystem) -> None:
+    @things.cached(ttl="60s")
+    async def load(first: int, second: int = 2) -> int:
+        return first + second
+
+    assert (await load.lookup(1)).source == "loader"
+    assert (await load.lookup(first=1)).source == "l1"
+    assert (await load.lookup(second=2, first=1)).source == "l1"
 
 
 async def test_another_process_finds_it_in_l2(connected: CacheSystem, valkey_url: str) -> None:

@@ -24,7 +24,8 @@ def options(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, obj
         if not sections:
             yield path, field.default
         for section in sections:
-            many = {dict: ".*.", tuple: "[]."}.get(typing.get_origin(field.annotation), ".")
+            origin = typing.get_origin(field.annotation)
+            many = ".*." if origin is dict else "[]." if origin is tuple else "."
             yield from options(section, path + many)
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from escala.config import Address, Route, find, load
+from escala.config import Address, Config, Route, find, load
 from escala.config.address import parse_address
 from escala.errors import ConfigError, ProjectNotFound
 
@@ -21,7 +21,7 @@ tasks = "shop.tasks"
 """
 
 
-def loaded(tmp_path: Path, text: str, environ: dict[str, str] | None = None, *settings: str):
+def loaded(tmp_path: Path, text: str, environ: dict[str, str] | None = None, *settings: str) -> Config:
     file = tmp_path / "escala.toml"
     file.write_text(text)
     return load(file, environ or {}, settings)
@@ -37,7 +37,10 @@ def test_a_file_becomes_frozen_models(tmp_path: Path) -> None:
     config = loaded(tmp_path, GOOD)
     web = config.services["web"]
     assert (web.kind, web.target, web.replicas.min, web.replicas.most) == ("app", "shop.web:app", 2, 4)
-    assert web.routes == (Route(path="/data"), Route(path="/db", to="/x", scopes=("db",), timeout="5s"))
+    assert web.routes == (
+        Route(path="/data"),
+        Route.model_validate({"path": "/db", "to": "/x", "scopes": ["db"], "timeout": "5s"}),
+    )
     assert config.gateway.bind == Address("127.0.0.1", 8000)
     assert (config.issuer, config.audience) == ("shop", "shop")
     with pytest.raises(Exception, match="frozen"):

@@ -1,7 +1,7 @@
 """A task: a registered function. Calling it runs it here; enqueueing it makes a job for a worker."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints, overload
 
@@ -76,7 +76,7 @@ class Task(Generic[P, R]):
 
 
 @overload
-def task(function: Callable[P, Awaitable[R]] | Callable[P, R], /) -> Task[P, Any]: ...
+def task(function: Callable[P, R], /) -> Task[P, R]: ...
 @overload
 def task(
     *, name: str | None = None, retries: int = DEFAULT_RETRIES, timeout: str = DEFAULT_TIMEOUT

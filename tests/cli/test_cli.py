@@ -1,0 +1,114 @@
+"""Commands without a running project: what they print and how they exit."""
+
+from pathlib import Path
+
+import pytest
+
+from escala import __version__
+from tests.support import escala, write
+
+GOOD = """
+[project]
+name = "shop"
+[gateway]
+bind = "127.0.0.1:18999"
+[services.web]
+app = "web:app"
+routes = ["/shop", { path = "/admin", scopes = ["admin"] }]
+[services.worker]
+tasks = "jobs"
+"""
+
+
+@pytest.fixture
+def shop(folder: Path) -> Path:
+    write(folder, web__py="app = print", jobs__py="from escala import task\n@task\ndef one(): ...")
+    (folder / "escala.toml").write_text(GOOD)
+    return folder
+
+
+def test_help_and_version() -> None:
+    assert escala("--version").stdout.strip() == __version__
+    text = escala("--help").stdout
+    for command in ("up", "down", "status", "check", "token", "demo"):
+        assert command in text
+        assert escala(command, "--help").returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["up", "--nonsense"], ["down", "--timeout", "x"]])
+def test_wrong_usage(arguments: list[str]) -> None:
+    assert escala(*arguments).returncode == 2
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status", "check", "token"])
+def test_outside_a_project(command: str, tmp_path: Path) -> None:
+    result = escala(command, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: no escala.toml in")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["down", "status"])
+def test_not_running(command: str, shop: Path) -> None:
+    result = escala(command, cwd=shop)
+    assert (result.returncode, result.stderr) == (4, "error: shop is not running; start it with `escala up`\n")
+
+
+def test_check_shows_what_would_run_and_changes_nothing(shop: Path) -> None:
+    before = sorted(shop.rglob("*"))
+    result = escala("check", cwd=shop, environ={"PYTHONDONTWRITEBYTECODE": "1"})
+    assert result.returncode == 0, result.stderr
+    for words in ("web:app", "tasks jobs", "/shop, /admin", "postgres   embedded", "is fine"):
+        assert words in result.stdout
+    assert sorted(shop.rglob("*")) == before
+
+
+def test_check_names_every_import_that_fails(shop: Path) -> None:
+    write(shop, web__py="import absent_library", jobs__py="x = 1")
+    result = escala("check", cwd=shop)
+    assert result.returncode == 2
+    assert (
+        "services.web.app: cannot load 'web:app': ModuleNotFoundError: No module named 'absent_library'"
+        in result.stderr
+    )
+    assert "services.worker.tasks: cannot load 'jobs': the module has no tasks" in result.stderr
+
+
+def test_a_wrong_file_is_one_line_for_each_problem(shop: Path) -> None:
+    (shop / "escala.toml").write_text(GOOD.replace("bind", "bnd").replace('"shop"', '"Shop"'))
+    for command in ("check", "up", "token"):
+        result = escala(command, cwd=shop)
+        assert result.returncode == 2
+        assert "2 problems" in result.stderr
+        assert "gateway.bnd: unknown key; did you mean 'bind'?" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_token(shop: Path) -> None:
+    plain = escala("token", cwd=shop, environ={"USER": "ana"})
+    assert plain.stdout.count(".") == 2
+    assert plain.stdout.count("\n") == 1
+    curl = escala("token", "--curl", "--path", "/shop?x=1&y=2", cwd=shop).stdout
+    assert curl.startswith("curl -i -H 'Authorization: Bearer ey")
+    assert curl.rstrip().endswith("'http://127.0.0.1:18999/shop?x=1&y=2'")
+
+
+@pytest.mark.parametrize("ttl", ["5", "0s", "forever", "-1h"])
+def test_token_with_a_wrong_ttl(shop: Path, ttl: str) -> None:
+    result = escala("token", f"--ttl={ttl}", cwd=shop)
+    assert result.returncode == 2
+    assert "--ttl: 1 problem" in result.stderr
+
+
+def test_settings_reach_every_command(shop: Path) -> None:
+    result = escala("check", "--set", "services.web.replicas=3", "--set", "gateway.bind=:18998", cwd=shop)
+    assert "0.0.0.0:18998" in result.stdout
+
+
+def test_a_project_that_a_socket_path_cannot_hold(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 90)
+    deep.mkdir()
+    (deep / "escala.toml").write_text(GOOD)
+    result = escala("up", cwd=deep)
+    assert result.returncode == 3
+    assert "choose a shorter folder with project.state" in result.stderr
