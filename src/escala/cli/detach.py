@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from escala.cli.console import out
+from escala.cli.options import command_line
 from escala.cli.tables import status_table
 from escala.errors import AlreadyRunning, NotRunning
 from escala.project import Project
@@ -42,7 +43,8 @@ def start_detached(project: Project, settings: Sequence[str]) -> None:
         raise typer.Exit(process.returncode or 1)
     out.print()
     out.print(status_table(status))
-    out.print(f"\n{status.project} is open at [bold]{status.url}[/] — stop it with `escala down`")
+    stop = command_line("down", project)
+    out.print(f"\n{status.project} is open at [bold]{status.url}[/] — stop it with `{stop}`")
 
 
 def _follow(process: "subprocess.Popen[bytes]", client: Client, output: Path) -> Status | None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from escala.config import find
+from escala.errors import ProjectNotFound
 from escala.project import Project
 
 File = Annotated[
@@ -21,3 +23,12 @@ Settings = Annotated[
 
 def open_project(file: Path | None, settings: list[str] | None) -> Project:
     return Project.open(file, settings=settings or ())
+
+
+def command_line(command: str, project: Project) -> str:
+    """Return how to call a command for `project` from the working folder."""
+    try:
+        here = find(Path.cwd()) == project.file
+    except ProjectNotFound:
+        here = False
+    return f"escala {command}" if here else f"escala {command} --file {project.file}"

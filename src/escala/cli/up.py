@@ -7,7 +7,7 @@ import typer
 
 from escala.cli.console import out
 from escala.cli.detach import start_detached
-from escala.cli.options import File, Settings, open_project
+from escala.cli.options import File, Settings, command_line, open_project
 from escala.cli.tables import status_table
 from escala.project import Project
 from escala.supervisor.logs import Console, Logs
@@ -61,4 +61,5 @@ async def _tell(supervisor: Supervisor, opened: asyncio.Event) -> None:
     status = supervisor.status()
     out.print()
     out.print(status_table(status))
-    out.print(f"\n{status.project} is open at [bold]{status.url}[/] — stop it with Ctrl-C or `escala down`\n")
+    stop = command_line("down", supervisor.project)
+    out.print(f"\n{status.project} is open at [bold]{status.url}[/] — stop it with Ctrl-C or `{stop}`\n")
