@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from escala.process import LONGEST_LINE, Process, ProcessSpec, describe_exit
-from tests.support import eventually
+from tests.support import eventually, is_gone
 
 
 def spec(code: str, **more: object) -> ProcessSpec:
@@ -74,8 +74,7 @@ asyncio.run(main())
     assert await process.wait() == -signal.SIGKILL
 
     async def gone() -> bool:
-        status = Path(f"/proc/{lines[0]}/stat")
-        return not status.exists() or status.read_text().split()[2] == "Z"
+        return is_gone(int(lines[0]))
 
     await eventually(gone, "the orphan is gone", 5)
 

@@ -12,7 +12,7 @@ from escala.events import Event, ProcessEnded, ProcessReady, StartFailed
 from escala.process import ProcessSpec
 from escala.supervisor.child import Child, Duties
 from escala.supervisor.registry import Registry
-from tests.support import eventually
+from tests.support import eventually, is_gone
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 
@@ -125,7 +125,7 @@ async def test_one_that_ignores_term_is_killed_when_its_time_is_up(tmp_path: Pat
     await watched.child.wait_tried()
     pid = watched.pid
     await asyncio.wait_for(watched.child.stop(), 5)
-    assert not Path(f"/proc/{pid}").exists()
+    assert is_gone(pid)
 
 
 async def test_its_whole_family_ends_with_it(tmp_path: Path) -> None:
@@ -138,8 +138,7 @@ async def test_its_whole_family_ends_with_it(tmp_path: Path) -> None:
     await watched.child.stop()
 
     async def gone() -> bool:
-        status = Path(f"/proc/{grandchild}/stat")
-        return not status.exists() or status.read_text().split()[2] == "Z"
+        return is_gone(grandchild)
 
     await eventually(gone, "the grandchild is gone", 5)
 

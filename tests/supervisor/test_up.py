@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from escala.supervisor.ports import free_port
-from tests.support import Up, client, escala, wait_until, write
+from tests.support import Up, client, escala, is_gone, wait_until, write
 
 APP = """
 import asyncio, os
@@ -197,7 +197,7 @@ def test_a_gateway_whose_worker_is_killed_comes_back(up: Up) -> None:
     worker.kill()
     wait_until(lambda: up.replicas("gateway")[0]["pid"] not in (None, gateway["pid"]), "the gateway is back")
     wait_until(lambda: up.replicas("gateway")[0]["state"] == "ready", "the gateway is ready")
-    assert not worker.is_running()
+    assert is_gone(worker.pid)
 
 
 def test_logs_are_kept_by_replica(up: Up) -> None:
@@ -214,7 +214,7 @@ def test_a_signal_stops_everything(folder: Path, number: signal.Signals) -> None
         os.kill(running.process.pid, number)
         assert running.wait_ended() == 0
         assert f"stopping: {number.name}" in running.said()
-        wait_until(lambda: not any(p.is_running() for p in everything), "no process is left", 5)
+        wait_until(lambda: all(is_gone(p.pid) for p in everything), "no process is left", 5)
         assert not running.project.layout.control_socket.exists()
 
 
@@ -251,7 +251,7 @@ def test_after_a_crash_of_the_supervisor_the_next_start_is_clean(folder: Path) -
         assert escala("status", "--file", str(file)).returncode == 4
         with Up(file) as second:
             second.wait_open()
-            assert not any(process.is_running() and process.status() != "zombie" for process in children)
+            assert all(is_gone(process.pid) for process in children)
             assert httpx.get(f"{second.url}/plain").text == "ok"
 
 
@@ -309,7 +309,7 @@ def test_detached(folder: Path) -> None:
     assert "is open at" in started.stdout
     pid = json.loads(escala("status", "--json", "--file", str(file)).stdout)["pid"]
     assert escala("down", "--file", str(file)).returncode == 0
-    assert not psutil.pid_exists(pid)
+    assert is_gone(pid)
     failed = escala("up", "-d", "--file", str(file), "--set", "engines.postgres.url=postgresql://x@127.0.0.1:1/x")
     assert failed.returncode == 3
     assert "postgres: does not answer at engines.postgres.url" in failed.stdout

@@ -50,7 +50,7 @@ def _cell(row: Row, column: int, line: int) -> str:
     box = f'<rect x="{x}" y="{y}" width="{_CELL_WIDTH - 2}" height="{_CELL_HEIGHT - 2}" fill="{_colour(delay)}"/>'
     if delay is None:
         return box
-    label = f'<text x="{x + _CELL_WIDTH / 2 - 1}" y="{y + 17}" text-anchor="middle">{delay:.0f}</text>'
+    label = f'<text x="{x + _CELL_WIDTH / 2 - 1}" y="{y + 17}" text-anchor="middle">{round(delay)}</text>'
     return box + label
 
 
@@ -59,5 +59,5 @@ def _colour(delay: float | None) -> str:
     if delay is None:
         return "#eeeeee"
     strength = min(1.0, abs(delay) / _WORST)
-    fade = round(255 - 130 * strength)
-    return f"#ff{fade:02x}{fade:02x}" if delay > 0 else f"#{fade:02x}f0{fade:02x}"
+    fade, full = round(255 - 130 * strength), round(255 - 15 * strength)
+    return f"#{full:02x}{fade:02x}{fade:02x}" if delay > 0 else f"#{fade:02x}{full:02x}{fade:02x}"
