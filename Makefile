@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test chaos check format bench clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ demo: $(VENV)/.demo ## install what is missing and start the laboratory on http:
 
 test: $(VENV)/.dev ## run the tests on the real engines
 	@$(BIN)/python -m pytest $(PYTEST)
+
+chaos: $(VENV)/.dev ## the long form of the tests that kill under load (about 10 minutes)
+	@CHAOS_KILLS=40 $(BIN)/python -m pytest tests/laboratory/test_kill.py
 
 check: $(VENV)/.dev ## formatting, lint and types
 	@$(BIN)/ruff format --check .

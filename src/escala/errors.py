@@ -93,10 +93,10 @@ class EngineFailed(StartError):
 
 
 class PrepareFailed(StartError):
-    def __init__(self, command: str, exit_code: int) -> None:
+    def __init__(self, command: str, reason: str) -> None:
         self.command = command
-        self.status = exit_code
-        super().__init__(f"project.prepare ({command}) ended with exit code {exit_code}; nothing was started")
+        self.reason = reason
+        super().__init__(f"project.prepare ({command}) {reason}; no replica was started")
 
 
 class AlreadyRunning(EscalaError):

@@ -1,4 +1,4 @@
-"""Every event of a running project, with its fields. Logs, status and (later) metrics are subscribers."""
+"""Every event of a running project, with its fields. What people read of them is worded in `supervisor.narrator`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

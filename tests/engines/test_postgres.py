@@ -11,7 +11,8 @@ import asyncpg
 import pytest
 
 from escala.engines import postgres_engine, sysuser
-from escala.engines.postgres import EmbeddedPostgres, ExternalPostgres
+from escala.engines.external import External
+from escala.engines.postgres import EmbeddedPostgres, probe
 from escala.errors import EngineFailed, EngineMissing
 from escala.layout import Layout
 from tests.support import minimal_config, running_engine, start_engine, stop_engine
@@ -109,13 +110,13 @@ def test_without_the_wheel(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_external_one(postgres_url: str, layout: Layout) -> None:
     engine = postgres_engine(minimal_config(engines={"postgres": {"url": "postgresql://x@127.0.0.1:1/x"}}), layout)
-    assert isinstance(engine, ExternalPostgres)
+    assert isinstance(engine, External)
     assert engine.process() is None
     with pytest.raises(OSError, match=r"[Cc]onnect"):
         asyncio.run(engine.probe())
-    asyncio.run(ExternalPostgres(postgres_url).probe())
+    asyncio.run(probe(postgres_url))
     with pytest.raises(EngineFailed, match="refuses the connection"):
-        asyncio.run(ExternalPostgres(postgres_url.replace("/postgres?", "/absent?")).probe())
+        asyncio.run(probe(postgres_url.replace("/postgres?", "/absent?")))
 
 
 def test_it_listens_on_no_tcp_port(layout: Layout) -> None:

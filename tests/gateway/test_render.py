@@ -41,11 +41,14 @@ def backends(config: Config) -> list[Backend]:
     return [*made, Backend("platform", "/health", (Server("1", Address("127.0.0.1", 5999), ready=True),))]
 
 
-def test_golden() -> None:
-    """Run with the text printed into golden.cfg after a change that is meant."""
+def rendered() -> str:
     config = laboratory()
-    text = render(config, backends(config), Paths(socket="/run/haproxy.sock", public_key="/keys/public.pem"))
-    assert text == GOLDEN.read_text()
+    return render(config, backends(config), Paths(socket="/run/haproxy.sock", public_key="/keys/public.pem"))
+
+
+def test_golden() -> None:
+    """After a change that is meant: ``python -m tests.gateway.test_render`` writes the new text; read its diff."""
+    assert rendered() == GOLDEN.read_text()
 
 
 def test_longest_prefix_first() -> None:
@@ -154,3 +157,7 @@ def test_quoting_survives_haproxys_own_unquoting(text: str) -> None:
 def test_control_characters_are_refused() -> None:
     with pytest.raises(ValueError, match="control character"):
         quoted("a\nb")
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(rendered())

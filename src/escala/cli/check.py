@@ -11,6 +11,7 @@ from escala.cli.console import err, out
 from escala.cli.options import File, Settings, open_project
 from escala.config import Address, Service
 from escala.engines import haproxy, postgres_engine, valkey_engine
+from escala.engines.external import External
 from escala.errors import ConfigError, EscalaError
 from escala.project import Project
 from escala.supervisor import ports
@@ -78,7 +79,7 @@ def _services(project: Project) -> Table:
 def _engines(project: Project) -> Iterator[str]:
     config, layout = project.config, project.layout
     for engine in (postgres_engine(config, layout), valkey_engine(config, layout)):
-        yield f"{engine.name:<10} {'embedded' if 'Embedded' in type(engine).__name__ else 'external'}"
+        yield f"{engine.name:<10} {'external' if isinstance(engine, External) else 'embedded'}"
     try:
         yield f"haproxy    {haproxy.find(config.engines.haproxy.binary)}"
     except EscalaError as error:

@@ -1,19 +1,23 @@
 """The engines under Escala: embedded (started from a wheel) or external (a URL)."""
 
 from escala.config import Config
+from escala.engines import postgres, valkey
 from escala.engines.engine import Engine
-from escala.engines.postgres import EmbeddedPostgres, ExternalPostgres
-from escala.engines.valkey import EmbeddedValkey, ExternalValkey
+from escala.engines.external import External
 from escala.layout import Layout
 
 __all__ = ["Engine", "postgres_engine", "valkey_engine"]
 
 
 def postgres_engine(config: Config, layout: Layout) -> Engine:
-    url = config.engines.postgres.url
-    return ExternalPostgres(url) if url else EmbeddedPostgres(config.engines.postgres, layout)
+    settings = config.engines.postgres
+    if settings.url:
+        return External("postgres", settings.url, postgres.probe)
+    return postgres.EmbeddedPostgres(settings, layout)
 
 
 def valkey_engine(config: Config, layout: Layout) -> Engine:
-    url = config.engines.valkey.url
-    return ExternalValkey(url) if url else EmbeddedValkey(config.engines.valkey, layout)
+    settings = config.engines.valkey
+    if settings.url:
+        return External("valkey", settings.url, valkey.probe)
+    return valkey.EmbeddedValkey(settings, layout)

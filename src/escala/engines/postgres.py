@@ -26,24 +26,6 @@ _COPY_FOLDER = Path("/var/lib/escala")
 _STOP_LEFTOVER_SECONDS = 20.0
 
 
-class ExternalPostgres:
-    """A PostgreSQL that somebody else runs."""
-
-    name = "postgres"
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def prepare(self) -> None:
-        pass
-
-    def process(self) -> ProcessSpec | None:
-        return None
-
-    async def probe(self) -> None:
-        await _probe(self.url)
-
-
 class EmbeddedPostgres:
     """A PostgreSQL started from the wheel, on a Unix socket in a folder only its user may enter."""
 
@@ -101,7 +83,7 @@ class EmbeddedPostgres:
         )
 
     async def probe(self) -> None:
-        await _probe(self.url)
+        await probe(self.url)
 
     def _require_reach(self, user: pwd.struct_passwd) -> None:
         barrier = sysuser.barrier(self._folder, user)
@@ -200,7 +182,7 @@ def _copy_where_reachable(binaries: Path) -> Path:
     return target / package.name / install.name / "bin"
 
 
-async def _probe(url: str) -> None:
+async def probe(url: str) -> None:
     try:
         connection = await asyncpg.connect(url, timeout=5)
     except (asyncpg.CannotConnectNowError, TimeoutError) as error:

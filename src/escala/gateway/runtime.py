@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from escala.config import Address
 from escala.errors import EscalaError
+from escala.gateway.upstream import Server
 
 _TIMEOUT = 5.0
 
@@ -33,18 +33,17 @@ class Runtime:
             finally:
                 writer.close()
 
-    async def enable(self, service: str, server: str, address: Address) -> None:
-        """Let requests go to a replica that is ready at `address`."""
-        where = f"{service}/{server}"
-        answer = await self.command(f"set server {where} addr {address.host} port {address.port}")
+    async def apply(self, service: str, server: Server) -> None:
+        """Let requests go to a replica that is ready; send nothing more, at once, to one that is not."""
+        where = f"{service}/{server.name}"
+        if not server.ready:
+            await self._set(f"set server {where} state maint")
+            return
+        answer = await self.command(f"set server {where} addr {server.address.host} port {server.address.port}")
         if "no need to change" not in answer and "changed from" not in answer:
             raise RuntimeRefused(f"set server {where} addr", answer)
         await self._set(f"set server {where} state ready")
         await self._set(f"set server {where} health up")
-
-    async def disable(self, service: str, server: str) -> None:
-        """Send nothing more to a replica that is gone, without waiting for a health check."""
-        await self._set(f"set server {service}/{server} state maint")
 
     async def _set(self, text: str) -> None:
         answer = await self.command(text)

@@ -73,6 +73,10 @@ class Child:
         await self.tried.wait()
         return self.state == "ready"
 
+    def last_words(self) -> str:
+        """Return the last lines of its output as one."""
+        return " / ".join(list(self.process.tail)[-3:] if self.process else []) or "it said nothing"
+
     async def stop(self) -> None:
         """Stop the process within its stop timeout, and keep it stopped."""
         self._asked_to_stop.set()
@@ -176,3 +180,7 @@ class Child:
                 return await self._duties.probe()
             except OSError:
                 await asyncio.sleep(PROBE_EVERY)
+
+
+async def nothing() -> None:
+    """Stand in for a duty that a child does not have."""

@@ -1,0 +1,89 @@
+"""The engines of a running project: started in parallel, kept alive, stopped last."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import asyncpg
+
+from escala.database.migrate import migrate
+from escala.engines import Engine, postgres_engine, valkey_engine
+from escala.errors import EngineFailed
+from escala.events import Emit, EngineReady, Migrated
+from escala.process import ProcessSpec
+from escala.project import Project
+from escala.supervisor.child import Child, Duties, nothing
+
+START_SECONDS = 60.0
+EXTERNAL_SECONDS = 5.0
+"""How long an external engine may take to answer."""
+
+
+class Engines:
+    def __init__(self, project: Project, make_child: Callable[[str, Duties], Child], emit: Emit) -> None:
+        self._postgres = postgres_engine(project.config, project.layout)
+        self._valkey = valkey_engine(project.config, project.layout)
+        self._make_child = make_child
+        self._emit = emit
+        self.children: dict[str, Child] = {}
+        """The embedded ones."""
+
+    @property
+    def postgres_url(self) -> str:
+        return self._postgres.url
+
+    @property
+    def valkey_url(self) -> str:
+        return self._valkey.url
+
+    async def start(self) -> None:
+        """Start what is embedded, require an answer of what is external; raise the first failure when all are done."""
+        starts = (self._start(engine) for engine in (self._postgres, self._valkey))
+        for outcome in await asyncio.gather(*starts, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+
+    async def migrate(self) -> None:
+        """Bring Escala's own tables up to date."""
+        connection = await asyncpg.connect(self.postgres_url)
+        try:
+            names = await migrate(connection)
+        finally:
+            await connection.close()
+        if names:
+            self._emit(Migrated(tuple(names)))
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(child.stop() for child in self.children.values()))
+
+    async def _start(self, engine: Engine) -> None:
+        began = time.monotonic()
+        await asyncio.to_thread(engine.prepare)
+        if engine.process() is None:
+            await _require_answer(engine)
+            self._emit(EngineReady(engine.name, external=True, seconds=time.monotonic() - began))
+            return
+
+        async def prepare() -> ProcessSpec:
+            if child.restarts:
+                await asyncio.to_thread(engine.prepare)
+            spec = engine.process()
+            assert spec is not None
+            return spec
+
+        duties = Duties(
+            prepare=prepare, probe=engine.probe, start_timeout=START_SECONDS, on_ready=nothing, on_end=nothing
+        )
+        child = self.children[engine.name] = self._make_child(engine.name, duties)
+        child.start()
+        if not await child.wait_tried():
+            raise child.failure or EngineFailed(engine.name, f"could not start: {child.last_words()}")
+
+
+async def _require_answer(engine: Engine) -> None:
+    try:
+        async with asyncio.timeout(EXTERNAL_SECONDS):
+            await engine.probe()
+    except OSError as error:
+        key = f"engines.{engine.name}.url"
+        raise EngineFailed(engine.name, f"does not answer at {key}: {str(error) or 'no answer in time'}") from None
