@@ -30,7 +30,8 @@ def session_folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="escala-"))
     path.chmod(0o711)
     yield path
-    shutil.rmtree(path, ignore_errors=True)
+    if "KEEP" not in os.environ:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ def backends(config: Config) -> list[Backend]:
 
 def rendered() -> str:
     config = laboratory()
-    return render(config, backends(config), Paths(socket="/run/haproxy.sock", public_key="/keys/public.pem"))
+    return render(config, backends(config), Paths("/run/haproxy.sock", "/run/unavailable.sock", "/keys/public.pem"))
 
 
 def test_golden() -> None:
@@ -53,7 +53,7 @@ def test_golden() -> None:
 
 def test_longest_prefix_first() -> None:
     config = laboratory()
-    text = render(config, backends(config), Paths(socket="/s", public_key="/k"))
+    text = render(config, backends(config), Paths("/s", "/u", "/k"))
     places = [text.index(f"{{ {test} }}") for test in ("path /data/fine", "path /data", "path /db", "path_beg /")]
     assert places[0] < places[1] < places[-1]
 
@@ -102,7 +102,9 @@ def test_haproxy_accepts_whatever_is_valid(table: dict[str, object], session_fol
     except ValidationError:
         return  # two services that want the same path, or the built-in one's
     file = session_folder / "any.cfg"
-    file.write_text(render(config, backends(config), Paths(socket=f"{session_folder}/s.sock", public_key=public_key)))
+    file.write_text(
+        render(config, backends(config), Paths(f"{session_folder}/s.sock", f"{session_folder}/u.sock", public_key))
+    )
     haproxy.check(haproxy.find(None), file)
 
 

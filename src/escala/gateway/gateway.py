@@ -42,7 +42,10 @@ class Gateway:
         binary = self.find_binary()
         public_key = self._layout.gateway / "public.pem"
         write_atomically(public_key, KeyStore(self._layout).public_pem())
-        paths = Paths(socket=str(self._layout.run / "haproxy.sock"), public_key=str(public_key))
+        run = self._layout.run
+        paths = Paths(
+            socket=str(run / "haproxy.sock"), unavailable=str(run / "unavailable.sock"), public_key=str(public_key)
+        )
         file = self._layout.gateway / "haproxy.cfg"
         candidate = file.with_suffix(".new")
         write_atomically(candidate, render(self._config, self._backends(), paths))

@@ -39,7 +39,8 @@ def render(config: Config, backends: Sequence[Backend], paths: Paths) -> str:
         _global(config, paths),
         _defaults(config),
         _frontend(config, routes, paths),
-        *(_backend(backend, [r for r in routes if r.service == backend.service]) for backend in backends),
+        _unavailable(paths),
+        *(_backend(backend, paths, [r for r in routes if r.service == backend.service]) for backend in backends),
     ]
     return "# Written by Escala from escala.toml; changes made here are lost.\n\n" + "\n".join(sections)
 
@@ -207,7 +208,23 @@ def _tell_service() -> Iterator[str]:
     yield "http-request del-header Forwarded"
 
 
-def _backend(backend: Backend, routes: Sequence[Placed]) -> str:
+def _unavailable(paths: Paths) -> str:
+    """Answer for services without a replica, as their backup server.
+
+    HAProxy itself answers nothing, and closes, when a retry that began on a reused connection finds no server.
+    """
+    refusal = problem(503, ERRORS[503], request_id="%[req.hdr(x-request-id)]")
+    return _section(
+        "frontend unavailable",
+        [
+            f"bind {quoted('unix@' + paths.unavailable)} mode 600",
+            "no log",
+            f"http-request return {refusal} hdr Retry-After 1",
+        ],
+    )
+
+
+def _backend(backend: Backend, paths: Paths, routes: Sequence[Placed]) -> str:
     lines = [
         "balance leastconn",
         "option httpchk",
@@ -222,10 +239,15 @@ def _backend(backend: Backend, routes: Sequence[Placed]) -> str:
         for name, _, route in routes
         if route.timeout is not None
     ]
-    lines.append("default-server check inter 1s fastinter 250ms downinter 250ms fall 2 rise 1")
+    # A refused connection is a process that is gone: out at the first, not when a check or the supervisor says so.
+    lines.append(
+        "default-server check inter 1s fastinter 250ms downinter 250ms fall 2 rise 1"
+        " observe layer4 error-limit 1 on-error mark-down"
+    )
     lines += [
         f"server {server.name} {server.address}{'' if server.ready else ' disabled'}" for server in backend.servers
     ]
+    lines.append(f"server none {quoted('unix@' + paths.unavailable)} backup no-check")
     return _section(f"backend {backend.service}", lines)
 
 

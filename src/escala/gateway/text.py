@@ -32,7 +32,7 @@ def milliseconds(seconds: float) -> str:
     return f"{max(1, round(seconds * 1000))}ms"
 
 
-def problem(status: int, detail: str) -> str:
+def problem(status: int, detail: str, request_id: str = "%ID") -> str:
     """Return the arguments that make HAProxy answer a problem document (RFC 9457), its request id included."""
     document = json.dumps(
         {
@@ -43,5 +43,5 @@ def problem(status: int, detail: str) -> str:
             "request_id": "@",
         }
     )
-    body = log_format(document).replace('"@"', '"%ID"')
+    body = log_format(document).replace('"@"', f'"{request_id}"')
     return f"status {status} content-type application/problem+json lf-string {quoted(body)}"

@@ -31,5 +31,7 @@ class Paths:
 
     socket: str
     """The Runtime API's Unix socket."""
+    unavailable: str
+    """The Unix socket of the frontend that stands in for a service without replicas."""
     public_key: str
     """PEM."""

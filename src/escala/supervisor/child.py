@@ -148,11 +148,11 @@ class Child:
     async def _serve(
         self, process: Process, began: float, ended: "asyncio.Task[int]", asked: "asyncio.Task[Any]"
     ) -> None:
-        """Be ready until the process ends or is asked to."""
+        """Be ready until the process ends or is asked to. It is called ready when whoever must know has been told."""
+        await self._duties.on_ready()
         self.state = "ready"
         self.ready_at = time.time()
         self._backoff.ready()
-        await self._duties.on_ready()
         self._emit(ProcessReady(self.name, process.pid, time.monotonic() - began, self.restarts))
         self.tried.set()
         await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)

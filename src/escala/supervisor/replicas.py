@@ -63,7 +63,10 @@ class Replicas:
             Backend(
                 service_name,
                 service.health,
-                tuple(self._server(service_name, number) for number in _numbers(service)),
+                tuple(
+                    self._server(service_name, number, self._is_ready(service_name, number))
+                    for number in _numbers(service)
+                ),
             )
             for service_name, service in self._services.items()
         ]
@@ -73,9 +76,12 @@ class Replicas:
             for number in _numbers(service):
                 yield service_name, number, service
 
-    def _server(self, service_name: str, number: int) -> Server:
-        name = replica_name(service_name, number)
-        return Server(str(number), self._addresses.get(name, _NO_ADDRESS), self.children[name].state == "ready")
+    def _is_ready(self, service_name: str, number: int) -> bool:
+        return self.children[replica_name(service_name, number)].state == "ready"
+
+    def _server(self, service_name: str, number: int, ready: bool) -> Server:
+        address = self._addresses.get(replica_name(service_name, number), _NO_ADDRESS)
+        return Server(str(number), address, ready)
 
     def _duties(self, service_name: str, number: int, service: Service) -> Duties:
         name = replica_name(service_name, number)
@@ -84,15 +90,15 @@ class Replicas:
             self._addresses[name] = address = self._address(name, number, service)
             return replica_spec(self._project, service_name, number, address, self._environment(service_name, name))
 
-        async def changed() -> None:
-            await self._changed(service_name, self._server(service_name, number))
+        async def changed(ready: bool) -> None:
+            await self._changed(service_name, self._server(service_name, number, ready))
 
         return Duties(
             prepare=prepare,
             probe=lambda: probe(self._addresses[name], service.health),
             start_timeout=service.start_timeout,
-            on_ready=changed,
-            on_end=changed,
+            on_ready=lambda: changed(True),
+            on_end=lambda: changed(False),
         )
 
     def _address(self, name: str, number: int, service: Service) -> Address:

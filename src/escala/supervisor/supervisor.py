@@ -18,7 +18,7 @@ from escala.gateway import Gateway, Server
 from escala.process import ProcessSpec
 from escala.project import Project
 from escala.supervisor import ports, prepare
-from escala.supervisor.child import Child, Duties, nothing
+from escala.supervisor.child import Child, Duties
 from escala.supervisor.control import Control
 from escala.supervisor.engines import Engines
 from escala.supervisor.lock import Lock
@@ -49,6 +49,8 @@ class Supervisor:
         self._replicas = Replicas(project, self._make_child, environment=self._environment, changed=self._tell_balancer)
         self._gateway = Gateway(project.config, project.layout, self._replicas.backends)
         self._gateway_child: Child | None = None
+        self._listening = False
+        """Whether HAProxy's Runtime API takes commands."""
         self._phase = "starting"
         self._began = time.monotonic()
         self._started_at = time.time()
@@ -140,17 +142,21 @@ class Supervisor:
             return await asyncio.to_thread(self._gateway.prepare)
 
         async def catch_up() -> None:
-            """Tell of replicas that came or went while HAProxy was starting."""
+            """Tell of replicas that came or went while HAProxy was starting; from now on each is told as it happens."""
+            self._listening = True
             for backend in self._replicas.backends():
                 for server in backend.servers:
                     await self._tell_balancer(backend.service, server)
+
+        async def gone() -> None:
+            self._listening = False
 
         duties = Duties(
             prepare=prepare_gateway,
             probe=self._gateway.probe,
             start_timeout=GATEWAY_START_SECONDS,
             on_ready=catch_up,
-            on_end=nothing,
+            on_end=gone,
         )
         child = self._gateway_child = self._make_child(GATEWAY, duties)
         child.start()
@@ -164,8 +170,8 @@ class Supervisor:
     # While it runs
 
     async def _tell_balancer(self, service: str, server: Server) -> None:
-        if self._gateway_child is None or self._gateway_child.state != "ready":
-            return  # it is rendered from the table when it starts
+        if not self._listening:
+            return  # HAProxy is rendered from the table when it starts
         try:
             await self._gateway.runtime.apply(service, server)
         except (OSError, EscalaError) as error:
