@@ -50,3 +50,20 @@ def test_atomic_writes_leave_nothing_behind(tmp_path: Path) -> None:
         write_atomically(target, "\ud800")
     assert target.read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_with_other_things_is_left_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    (tmp_path / "somebody's").touch()
+    with pytest.raises(StartError, match="holds other things"):
+        Layout(tmp_path).create()
+    assert mode(tmp_path) == 0o1777
+    assert [path.name for path in tmp_path.iterdir()] == ["somebody's"]
+
+
+def test_the_mode_of_an_existing_folder_is_its_owners(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s").chmod(0o755)
+    for _ in range(2):
+        Layout(tmp_path / "s").create()
+    assert mode(tmp_path / "s") == 0o755

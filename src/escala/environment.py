@@ -27,6 +27,8 @@ class Environment:
     """ESCALA_AUTH__ISSUER"""
     audience: str = ""
     """ESCALA_AUTH__AUDIENCE"""
+    public: str = "/health"
+    """ESCALA_PUBLIC: path prefixes that need no token, and those that do ("!/admin"), separated by blanks."""
     cache_entries: str = "10000"
     """ESCALA_CACHE__ENTRIES"""
     data: str = ""
@@ -51,6 +53,7 @@ VARIABLES = {
     "jwks": "ESCALA_JWKS",
     "issuer": "ESCALA_AUTH__ISSUER",
     "audience": "ESCALA_AUTH__AUDIENCE",
+    "public": "ESCALA_PUBLIC",
     "cache_entries": "ESCALA_CACHE__ENTRIES",
     "data": "ESCALA_DATA",
 }

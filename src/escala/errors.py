@@ -10,6 +10,7 @@
     │   ├── PortTaken
     │   ├── EngineMissing
     │   ├── EngineFailed
+    │   ├── KeyDamaged
     │   └── PrepareFailed
     ├── AlreadyRunning              4
     ├── NotRunning                  4
@@ -17,10 +18,9 @@
     ├── DatabaseUnavailable         1  PostgreSQL did not answer in time
     ├── CacheUnavailable            1  an invalidation could not be published
     ├── InvalidToken                1
-    ├── TaskError                   1
-    │   ├── UnknownTask
-    │   └── TaskArguments
-    └── LeaseLost                   1  this attempt no longer owns its job
+    └── TaskError                   1
+        ├── UnknownTask
+        └── TaskArguments
 
 Each class keeps its facts as attributes; the message says what happened and what to do next. The command line prints
 that message as one line and exits with the class's code. A traceback is for bugs only.
@@ -92,6 +92,15 @@ class EngineFailed(StartError):
         super().__init__(f"{engine}: {reason}")
 
 
+class KeyDamaged(StartError):
+    def __init__(self, path: Path, what: str) -> None:
+        self.path = path
+        super().__init__(
+            f"the signing key {path} {what}; put it back, or stop the project and remove {path.parent} to begin with a "
+            "new key (tokens made so far end with it)"
+        )
+
+
 class PrepareFailed(StartError):
     def __init__(self, command: str, reason: str) -> None:
         self.command = command
@@ -160,10 +169,3 @@ class TaskArguments(TaskError):
         self.name = name
         self.reason = reason
         super().__init__(f"arguments of task {name!r}: {reason}")
-
-
-class LeaseLost(EscalaError):
-    def __init__(self, job: str, attempt: int) -> None:
-        self.job = job
-        self.attempt = attempt
-        super().__init__(f"attempt {attempt} no longer owns job {job}; its writes are refused")

@@ -23,6 +23,7 @@ import platformdirs
 from escala.config import USER_STATE
 from escala.errors import StartError
 
+_OWN_NAMES = {"run", "log", "keys", "gateway", "postgres", "data"}
 _LONGEST_SOCKET_PATH = 107  # sun_path of sockaddr_un(7) holds 108 bytes, the last of them NUL
 
 
@@ -94,13 +95,26 @@ class Layout:
                 "choose a shorter folder with project.state"
             )
         try:
-            self.state.mkdir(parents=True, exist_ok=True)
-            self.state.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            self._make_state()
             for folder in (self.run, self.log, self.keys, self.gateway, self.data):
                 folder.mkdir(mode=0o700, exist_ok=True)
                 folder.chmod(0o700)
         except OSError as error:
             raise StartError(f"cannot make the state folder {error.filename}: {error.strerror}") from None
+
+    def _make_state(self) -> None:
+        """Make the state folder, or take an existing one as it is if nothing of somebody else's is in it."""
+        try:
+            self.state.mkdir(parents=True)
+        except FileExistsError:
+            foreign = {path.name for path in self.state.iterdir()} - _OWN_NAMES
+            if foreign and not self.run.exists():
+                example = min(foreign)
+                raise StartError(
+                    f"{self.state} holds other things ({example!r}); choose a new or empty folder with project.state"
+                ) from None
+        else:
+            self.state.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
 
 def write_atomically(path: Path, content: str) -> None:

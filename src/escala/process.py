@@ -40,6 +40,8 @@ class ProcessSpec:
     """Seconds between the stop signal and SIGKILL."""
     death_signal: signal.Signals = signal.SIGKILL
     """What the process gets from the kernel when the supervisor is gone (Linux)."""
+    in_terminal: bool = False
+    """Whether it writes to the supervisor's own output, as it is, instead of line by line through it."""
 
 
 class Process:
@@ -50,7 +52,7 @@ class Process:
         spec: ProcessSpec,
         popen: "subprocess.Popen[bytes]",
         reader: asyncio.StreamReader,
-        pipe: asyncio.ReadTransport,
+        pipe: asyncio.ReadTransport | None,
         output: Output,
     ) -> None:
         self.spec = spec
@@ -80,15 +82,18 @@ class Process:
             group=spec.user,
             extra_groups=[] if spec.user else None,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=None if spec.in_terminal else subprocess.PIPE,
+            stderr=None if spec.in_terminal else subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=die_with_supervisor,
         )
-        assert popen.stdout is not None
         reader = asyncio.StreamReader()
-        loop = asyncio.get_running_loop()
-        pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), popen.stdout)
+        pipe = None
+        if popen.stdout is None:
+            reader.feed_eof()
+        else:
+            loop = asyncio.get_running_loop()
+            pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), popen.stdout)
         return cls(spec, popen, reader, pipe, output)
 
     def signal(self, number: signal.Signals) -> None:
@@ -106,7 +111,8 @@ class Process:
         self._kill_group()
         await asyncio.wait({self._pump}, timeout=_LAST_WORDS_SECONDS)
         self._pump.cancel()
-        self._pipe.close()
+        if self._pipe is not None:
+            self._pipe.close()
         return code
 
     async def stop(self) -> int:
@@ -171,8 +177,9 @@ def describe_exit(code: int) -> str:
 
 
 def is_same_process(pid: int, started: float) -> bool:
-    """Whether `pid` is still the process that started at `started` (seconds since the epoch)."""
+    """Whether `pid` is still the process that started at `started` (seconds since the epoch), and runs."""
     try:
-        return abs(psutil.Process(pid).create_time() - started) < 0.05
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

@@ -40,6 +40,7 @@ def main() -> None:
             port=options.port,
             loop="uvloop",
             http=CoalescingProtocol,
+            ws="websockets-sansio",
             lifespan="auto",
             log_config=None,
             access_log=options.access_log,

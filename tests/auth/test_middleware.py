@@ -20,7 +20,7 @@ def issuer(session_folder: Path) -> Issuer:
 def app(session_folder: Path, issuer: Issuer) -> FastAPI:
     app = FastAPI(exception_handlers=problem.handlers())
     verifier = Verifier(Layout(session_folder / "middleware").jwks, "shop", "shop")
-    app.add_middleware(auth.Middleware, verifier=verifier, public=("/health", "/open"))
+    app.add_middleware(auth.Middleware, verifier=verifier, public=("/health", "/open", "!/open/not"))
 
     @app.get("/me")
     async def me(user: auth.Principal = Depends(auth.current)) -> dict[str, object]:
@@ -33,6 +33,10 @@ def app(session_folder: Path, issuer: Issuer) -> FastAPI:
     @app.get("/open")
     async def open_page() -> str:
         return "open"
+
+    @app.get("/open/me")
+    async def open_me(user: auth.Principal = Depends(auth.current)) -> str:
+        return user.subject
 
     @app.get("/open-but-asks")
     async def asks(user: auth.Principal = Depends(auth.current)) -> str:
@@ -88,10 +92,20 @@ async def test_scopes(app: FastAPI, issuer: Issuer) -> None:
     assert (await get(app, "/admin", f"Bearer {issuer.issue('ana', ['admin', 'write'])}")).text == '"ana"'
 
 
-async def test_public_paths_are_exact(app: FastAPI) -> None:
-    assert (await get(app, "/open")).status_code == 200
-    assert (await get(app, "/open/")).status_code == 401
-    assert (await get(app, "/open-but-asks")).status_code == 401
+async def test_public_prefixes_by_whole_segments_the_longest_decides(app: FastAPI, issuer: Issuer) -> None:
+    statuses = {
+        "/open": 200,
+        "/open/unknown": 404,
+        "/open/not": 401,
+        "/open/not/x": 401,
+        "/open/nothing": 404,
+        "/opener": 401,
+        "/open-but-asks": 401,
+    }
+    assert {path: (await get(app, path)).status_code for path in statuses} == statuses
+    assert (await get(app, "/open", "Bearer x.y.z")).status_code == 200
+    assert (await get(app, "/open/me", f"Bearer {issuer.issue('ana')}")).text == '"ana"'
+    assert (await get(app, "/open/me")).status_code == 401
 
 
 async def handshake(app: FastAPI, headers: list[tuple[bytes, bytes]]) -> list[str]:

@@ -2,6 +2,8 @@ import base64
 import json
 import stat
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from joserfc.jwk import KeySet, OctKey, RSAKey
 from escala.auth import tokens
 from escala.auth.keys import KeyStore
 from escala.auth.tokens import Issuer, Verifier
-from escala.errors import InvalidToken
+from escala.errors import InvalidToken, KeyDamaged
 from escala.layout import Layout
 
 
@@ -187,3 +189,35 @@ def test_the_signing_key_is_private_and_made_once(layout: Layout, key: RSAKey) -
     assert stat.S_IMODE(layout.keys.stat().st_mode) == 0o700
     public = json.loads(layout.jwks.read_text())
     assert [set(k) for k in public["keys"]] == [{"kty", "n", "e", "kid", "use", "alg"}]
+
+
+def test_first_uses_at_the_same_time_make_one_key(make_folder: Callable[[], Path]) -> None:
+    layout = Layout(make_folder() / "s")
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(lambda _: KeyStore(layout).signing_key().thumbprint(), range(8)))
+    assert len(set(keys)) == 1
+
+
+@pytest.mark.parametrize("content", ["{bad", "[]", "{}", '{"kty": "oct"}', ""])
+def test_a_damaged_key_is_named(make_folder: Callable[[], Path], content: str) -> None:
+    layout = Layout(make_folder() / "s")
+    KeyStore(layout).signing_key()
+    layout.signing_key.write_text(content)
+    with pytest.raises(KeyDamaged, match=rf"{layout.signing_key} cannot be read"):
+        KeyStore(layout).signing_key()
+
+
+def test_a_key_that_is_gone_is_not_silently_replaced(make_folder: Callable[[], Path]) -> None:
+    layout = Layout(make_folder() / "s")
+    KeyStore(layout).signing_key()
+    layout.signing_key.unlink()
+    with pytest.raises(KeyDamaged, match="is gone, while its public key is still in use"):
+        KeyStore(layout).signing_key()
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"keys": 5}'])
+def test_without_public_keys_nothing_is_valid(issuer: Issuer, tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "jwks.json").write_text(content)
+    with pytest.raises(InvalidToken):
+        Verifier(tmp_path / "jwks.json", "shop", "shop").verify(issuer.issue("ana"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+import msgspec
 import pytest
 import valkey.asyncio
 
@@ -269,6 +270,34 @@ async def test_a_broken_subscription_switches_l1_off_and_on_again(connected: Cac
     await client.aclose()
 
 
+@pytest.mark.parametrize("rubbish", [b"\xc1garbage", b"", b"\x01", b"\xff" * 1000])
+async def test_an_unreadable_message_is_taken_as_one_that_concerns_everything(
+    connected: CacheSystem, valkey_url: str, rubbish: bytes
+) -> None:
+    load, _ = counted(tags=["t"])
+    await load(1)
+    client = valkey.asyncio.Valkey.from_url(valkey_url)
+    await client.publish(connected.l2.channel, rubbish)
+
+    async def empty() -> bool:
+        return len(connected.l1) == 0
+
+    await eventually(empty, "L1 is emptied", 2)
+    await load(1)
+    assert len(connected.l1) == 1
+    await client.publish(connected.l2.channel, msgspec.msgpack.encode(["things:t"]))
+    await eventually(empty, "the subscription still stands", 2)
+    await client.aclose()
+
+
+async def test_values_are_bytes_whatever_the_url_asks_for(valkey_url: str) -> None:
+    load, _ = counted(tags=["t"])
+    async with system(f"{valkey_url}?decode_responses=true") as made, acting_as(made):
+        await load(1)
+        made.l1.switch_on()
+        assert (await load.lookup(1)).source == "l2"
+
+
 async def test_a_silent_valkey_switches_l1_off_within_a_second(connected: CacheSystem, valkey_url: str) -> None:
     """CLIENT PAUSE leaves the connection open and says nothing: a half-open socket looks like this."""
     load, calls = counted()
@@ -319,8 +348,26 @@ def test_declarations_that_cannot_work() -> None:
     async def load(number: int) -> int:
         return number
 
-    with pytest.raises(TypeError, match="tags name nmber"):
-        things.cached(ttl="1s", tags=["x:{nmber}"])(load)
+    for template, named in (("x:{nmber}", "nmber"), ("x:{}", "nothing"), ("x:{0}", "0")):
+        with pytest.raises(TypeError, match=f"tags name {named}"):
+            things.cached(ttl="1s", tags=[template])(load)
+
+    async def method(self: object, number: int) -> int:
+        return number
+
+    with pytest.raises(TypeError, match="a method's first argument"):
+        things.cached(ttl="1s")(method)
+
+
+async def test_a_result_that_cannot_be_kept_fails_with_and_without_valkey(valkey_url: str) -> None:
+    @things.cached(ttl="1s")
+    async def load() -> object:
+        return object()
+
+    for url in (valkey_url, "unix:///nowhere/valkey.sock"):
+        async with system(url) as made, acting_as(made):
+            with pytest.raises(TypeError):
+                await load()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -74,6 +74,26 @@ def test_check_names_every_import_that_fails(shop: Path) -> None:
     assert "services.worker.tasks: cannot load 'jobs': the module has no tasks" in result.stderr
 
 
+def test_check_names_a_program_that_is_not_there_and_an_engine_that_is_missing(shop: Path) -> None:
+    more = '[services.other]\ncommand = "no-such-program --port $PORT"'
+    (shop / "escala.toml").write_text(GOOD + more)
+    result = escala("check", cwd=shop)
+    assert result.returncode == 2
+    assert "services.other.command: there is no program 'no-such-program'" in result.stderr
+    (shop / "escala.toml").write_text(GOOD)
+    result = escala("check", "--set", "engines.haproxy.binary=/bin/true", cwd=shop)
+    assert result.returncode == 3
+    assert "/bin/true" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["python 'x", "   "])
+def test_a_command_line_that_is_none(shop: Path, command: str) -> None:
+    for key in ("project.prepare", "services.worker.command"):
+        result = escala("check", "--set", f"{key}={command}", cwd=shop)
+        assert result.returncode == 2
+        assert "Traceback" not in result.stderr
+
+
 def test_a_wrong_file_is_one_line_for_each_problem(shop: Path) -> None:
     (shop / "escala.toml").write_text(GOOD.replace("bind", "bnd").replace('"shop"', '"Shop"'))
     for command in ("check", "up", "token"):
@@ -88,12 +108,12 @@ def test_token(shop: Path) -> None:
     plain = escala("token", cwd=shop, environ={"USER": "ana"})
     assert plain.stdout.count(".") == 2
     assert plain.stdout.count("\n") == 1
-    curl = escala("token", "--curl", "--path", "/shop?x=1&y=2", cwd=shop).stdout
+    curl = escala("token", "--curl", "--path", "shop?x=1&y=2", cwd=shop).stdout
     assert curl.startswith("curl -i -H 'Authorization: Bearer ey")
     assert curl.rstrip().endswith("'http://127.0.0.1:18999/shop?x=1&y=2'")
 
 
-@pytest.mark.parametrize("ttl", ["5", "0s", "forever", "-1h"])
+@pytest.mark.parametrize("ttl", ["5", "0s", "forever", "-1h", "500ms"])
 def test_token_with_a_wrong_ttl(shop: Path, ttl: str) -> None:
     result = escala("token", f"--ttl={ttl}", cwd=shop)
     assert result.returncode == 2

@@ -114,6 +114,12 @@ def test_analytics(http: httpx.Client, param: str) -> None:
     assert second.headers["x-cache"] in ("l1", "l2")
 
 
+def test_a_redirect_leads_back_through_the_route(http: httpx.Client) -> None:
+    answer = http.get("/analytics/?param=delays", follow_redirects=True)
+    assert answer.status_code == 200
+    assert answer.url.path == "/analytics"
+
+
 def test_analytics_agree_with_the_data(http: httpx.Client) -> None:
     delays = {row["carrier"]: row for row in http.get("/analytics?param=delays").json()["rows"]}
     assert sum(row["flights"] for row in delays.values()) == 336_776
@@ -187,13 +193,15 @@ def test_the_workers_own_http(laboratory: Up, tokens: Callable[..., str]) -> Non
         assert anyone.post("/task", json={"task": "report"}).status_code == 401
         ordered = user.post("/task", json={"task": "missed_connection", "arguments": {"draws": 1000}})
         assert ordered.status_code == 202
-        bad: dict[str, int] = {
+        bad: dict[str | bytes, int] = {
             "{": 400,
             "[]": 422,
             '{"task": "absent"}': 422,
             '{"task": "report", "arguments": {"month": 13}}': 422,
             '{"task": "report", "arguments": {"connection": 1, "self": 2}}': 422,
             '{"task": "report", "extra": 1}': 422,
+            '{"task": "report", "arguments": {"month": ' + "[" * 5000: 400,
+            b'{"task": "\xff"}': 400,
         }
         assert {body: user.post("/task", content=body).status_code for body in bad} == bad
     with client(laboratory.url, tokens()) as http:

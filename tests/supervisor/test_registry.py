@@ -5,6 +5,7 @@ from pathlib import Path
 
 from escala.process import Process, ProcessSpec
 from escala.supervisor.registry import Registry
+from tests.support import is_gone
 
 
 def sleeper(name: str, code: str = "import time; time.sleep(60)") -> ProcessSpec:
@@ -43,3 +44,32 @@ async def test_removed_entries_are_gone(tmp_path: Path) -> None:
     registry.remove(process)
     assert (tmp_path / "processes.json").read_text() == "[]"
     await process.stop()
+
+
+async def test_what_a_dead_process_started_is_ended_too(tmp_path: Path) -> None:
+    child = "import time; time.sleep(60)"
+    spec = sleeper(
+        "web/1", f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {child!r}]); p.wait()"
+    )
+    starter = f"""
+import asyncio, os, signal, sys
+from pathlib import Path
+from escala.process import Process, ProcessSpec
+from escala.supervisor.registry import Registry
+async def main():
+    process = await Process.start(ProcessSpec(name="web/1", argv={spec.argv!r}, cwd=Path("/")), print)
+    Registry(Path({str(tmp_path)!r}) / "processes.json").add(process)
+    while not (found := Path(f"/proc/{{process.pid}}/task/{{process.pid}}/children").read_text().split()):
+        await asyncio.sleep(0.01)
+    print(found[0], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    lines: list[str] = []
+    dead = await Process.start(sleeper("supervisor", starter), lines.append)
+    await dead._ended
+    grandchild = int(lines[0])
+    assert not is_gone(grandchild)
+    await asyncio.to_thread(Registry(tmp_path / "processes.json").stop_leftovers)
+    assert is_gone(grandchild)
+    await dead.wait()

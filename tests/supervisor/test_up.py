@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import websockets
 
 from escala.supervisor.ports import free_port
 from tests.support import Up, client, escala, is_gone, wait_until, write
@@ -22,7 +23,7 @@ import escala
 from escala import auth
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 async def whoami(request):
     return JSONResponse({"replica": os.environ["ESCALA_REPLICA"], "user": auth.current(request).subject,
@@ -33,7 +34,18 @@ async def slow(request):
     await asyncio.sleep(1.5)
     return JSONResponse({"slow": True})
 
-routes = [Route("/who", whoami), Route("/inner/who", whoami), Route("/slow", slow)]
+async def echo(socket):
+    await socket.accept()
+    async for text in socket.iter_text():
+        await socket.send_text(text.upper())
+
+async def hello(request):
+    return JSONResponse({"hello": "anybody"})
+
+routes = [
+    *(Route("/open/hello", hello), Route("/who", whoami), Route("/inner/who", whoami), Route("/slow", slow)),
+    WebSocketRoute("/ws", echo),
+]
 app = Starlette(routes=routes, lifespan=escala.lifespan)
 app.add_middleware(auth.Middleware)
 """
@@ -60,8 +72,14 @@ timeout = "1s"
 [services.web]
 app = "web:app"
 replicas = {replicas}
-routes = ["/who", "/inner", {{ path = "/renamed", to = "/inner" }}, {{ path = "/slow", timeout = "5s" }},
-          {{ path = "/scoped", to = "/who", scopes = ["a", "b:c"] }}]
+routes = [
+    "/who", "/inner", "/ws",
+    {{ path = "/renamed", to = "/inner" }},
+    {{ path = "/bare", to = "/" }},
+    {{ path = "/open", public = true }},
+    {{ path = "/slow", timeout = "5s" }},
+    {{ path = "/scoped", to = "/who", scopes = ["a", "b:c"] }},
+]
 [services.plain]
 command = "python server.py $PORT"
 routes = [{{ path = "/plain", public = true }}]
@@ -114,6 +132,40 @@ def test_routes(up: Up, token: str) -> None:
     assert refused.status_code == 403
     assert refused.json()["detail"] == "This needs the scopes: a b:c."
     assert httpx.get(f"{up.url}/plain").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen"), [("/bare/who", "/who"), ("/bare/who?x=1", "/who"), ("/renamed/who", "/inner/who")]
+)
+def test_rewrites(up: Up, token: str, asked: str, seen: str) -> None:
+    with client(up.url, token) as http:
+        assert http.get(asked).json()["path"] == seen
+
+
+@pytest.mark.parametrize("asked", ["/bare", "/bare/", "/bare?x=1"])
+def test_a_prefix_that_becomes_nothing_is_the_root(up: Up, token: str, asked: str) -> None:
+    with client(up.url, token) as http:
+        assert http.get(asked).text == "Not Found"  # the app's own words for /
+
+
+def test_a_public_route_is_public_in_the_replica_too(up: Up) -> None:
+    assert httpx.get(f"{up.url}/open/hello").json() == {"hello": "anybody"}
+    (replica, _) = up.replicas("web")
+    assert httpx.get(f"http://{replica['address']}/open/hello").status_code == 200
+    assert httpx.get(f"http://{replica['address']}/who").status_code == 401
+
+
+async def test_websockets_pass_through_the_gateway(up: Up, token: str) -> None:
+    url = up.url.replace("http", "ws") + "/ws"
+    headers = {"Authorization": f"Bearer {token}"}
+    async with websockets.connect(url, additional_headers=headers, proxy=None) as socket:
+        await socket.send("hello")
+        assert await socket.recv() == "HELLO"
+        await socket.send("x" * 100_000)
+        assert await socket.recv() == "X" * 100_000
+    with pytest.raises(websockets.InvalidStatus, match="401"):
+        async with websockets.connect(url, proxy=None):
+            pass
 
 
 def test_a_service_that_takes_too_long(up: Up, token: str) -> None:
@@ -300,6 +352,28 @@ def test_prepare_runs_before_the_replicas_with_their_environment(folder: Path) -
     missing = escala("up", "--file", str(file), "--set", "project.prepare=no-such-program")
     assert missing.returncode == 3
     assert "project.prepare (no-such-program) cannot be run" in missing.stderr
+
+
+def test_a_stubborn_preparation_is_killed_when_its_time_is_up(folder: Path) -> None:
+    file = project(folder, replicas=1)
+    ignores = "import os, signal, time\nfor n in (2, 15): signal.signal(n, signal.SIG_IGN)\n"
+    write(folder, prepare__py=ignores + "open('pid', 'w').write(str(os.getpid()))\ntime.sleep(60)")
+    with Up(file, "--set", "project.prepare=python prepare.py") as running:
+        wait_until(lambda: (folder / "pid").exists() and (folder / "pid").read_text(), "it prepares")
+        preparing = int((folder / "pid").read_text())
+        running.process.send_signal(signal.SIGINT)
+        assert running.wait_ended(20) == 0
+        assert is_gone(preparing)
+
+
+def test_the_state_folder_removed_while_it_runs(folder: Path) -> None:
+    with Up(project(folder, replicas=1)) as running:
+        running.wait_open()
+        everything = family(running)
+        running.project.layout.control_socket.unlink()
+        assert running.wait_ended() == 0
+        assert "the state folder was removed" in running.said()
+        wait_until(lambda: all(is_gone(p.pid) for p in everything), "no process is left", 5)
 
 
 def test_detached(folder: Path) -> None:

@@ -54,6 +54,28 @@ async def unstorable() -> object:
     return object()
 
 
+@task(retries=0)
+async def surrogate() -> None:
+    progress(0.5, "reading caf\udce9.txt")
+    await asyncio.sleep(1.5)  # long enough for the progress to be written
+    raise ValueError("cannot read caf\udce9.txt")
+
+
+@task(retries=0)
+async def twice_the_same_file() -> Output:
+    return Output(1, (File("a", "text/plain", b""), File("a", "text/plain", b"")))
+
+
+@task(retries=0)
+async def cancels_itself() -> None:
+    raise asyncio.CancelledError
+
+
+@task(retries=0)
+async def own_timeout() -> None:
+    raise TimeoutError("partner slow")
+
+
 @task
 async def blocking() -> str:
     """Block the handlers' loop, as no handler should: leases must be renewed all the same."""
@@ -70,7 +92,11 @@ def waiting() -> str:
 
 
 TASKS: dict[str, Task[..., Any]] = {
-    t.name: t for t in (double, in_a_thread, filed, failing, slow, exiting, unstorable, blocking, waiting)
+    t.name: t
+    for t in (
+        *(double, in_a_thread, filed, failing, slow, exiting, unstorable, blocking, waiting),
+        *(surrogate, twice_the_same_file, cancels_itself, own_timeout),
+    )
 }
 
 
@@ -123,12 +149,16 @@ async def test_results(pool: Database) -> None:
         ("slow", "failed", "no result within 0.1 s"),
         ("exiting", "failed", "RuntimeError: the handler called sys.exit(3)"),
         ("unstorable", "failed", "the result cannot be stored"),
+        ("twice_the_same_file", "failed", "the result cannot be stored"),
+        ("surrogate", "failed", "ValueError: cannot read caf?.txt"),
+        ("cancels_itself", "failed", "the handler was cancelled from within"),
+        ("own_timeout", "failed", "TimeoutError: partner slow"),
     ],
 )
 async def test_failures_at_once(pool: Database, name: str, state: str, error: str) -> None:
     async with worker(pool):
         record = await finished(pool, name)
-    assert record.state == state
+    assert (record.state, record.attempt) == (state, 1)
     assert error in (record.error or "")
 
 

@@ -18,26 +18,36 @@ _STATE = "escala_principal"
 class Middleware:
     """ASGI middleware: a request without a valid access token gets 401, with one it carries a Principal.
 
-    `public` paths (exact) pass without a token. Keys, issuer and audience come from the environment unless a
-    `verifier` is given. Answers follow RFC 6750.
+    `public` path prefixes (whole segments) pass without one, those that begin with "!" do not, and the longest decides:
+    by default the service's health page and its routes, as escala.toml has them. A token that is brought all the same
+    is verified, and its principal is there. Keys, issuer and audience come from the environment unless a `verifier` is
+    given. Answers follow RFC 6750.
     """
 
-    def __init__(self, app: ASGIApp, public: Sequence[str] = ("/health",), verifier: Verifier | None = None) -> None:
+    def __init__(self, app: ASGIApp, public: Sequence[str] | None = None, verifier: Verifier | None = None) -> None:
         self.app = app
-        self._public = frozenset(public)
+        self._public = tuple(Environment.read().public.split() if public is None else public)
         self._given = verifier
 
     @cached_property
     def _verifier(self) -> Verifier:
         return self._given or Verifier.from_environment(Environment.read())
 
+    def _is_public(self, path: str) -> bool:
+        matching = [entry for entry in self._public if _is_under(path, entry.lstrip("!"))]
+        longest = max(matching, key=lambda entry: len(entry.lstrip("!")), default="!")
+        return not longest.startswith("!")
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or scope["path"] in self._public:
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         try:
             principal = self._verifier.verify(_bearer(scope))
         except InvalidToken as error:
+            if self._is_public(scope["path"]):
+                await self.app(scope, receive, send)
+                return
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008, "reason": error.reason})
                 return
@@ -67,6 +77,10 @@ def require(*scopes: str) -> Callable[[HTTPConnection], Principal]:
         return principal
 
     return dependency
+
+
+def _is_under(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(f"{prefix.rstrip('/')}/")
 
 
 def _bearer(scope: Scope) -> str:

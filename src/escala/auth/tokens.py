@@ -110,7 +110,10 @@ class Verifier:
 
     def _current_keys(self) -> KeySet:
         if self._keys is None:
-            self._keys = read_jwks(self._jwks)
+            try:
+                self._keys = read_jwks(self._jwks)
+            except (OSError, ValueError, TypeError, KeyError, AttributeError, JoseError):
+                raise InvalidToken("there are no keys here to verify a token with") from None
             self._keys_read_at = time.monotonic()
         return self._keys
 

@@ -53,6 +53,8 @@ class CacheSystem:
         self._client: valkey.asyncio.Valkey = valkey.asyncio.Valkey.from_url(
             url, socket_timeout=_VALKEY_SECONDS, socket_connect_timeout=_VALKEY_SECONDS
         )
+        # Values are bytes, whatever the URL asks for.
+        self._client.connection_pool.connection_kwargs["decode_responses"] = False
         self.l1 = L1(entries)
         self.l2 = L2(self._client, f"escala:{project}")
         self._listener = Listener(self._client, self.l2.channel, self.l1)
@@ -149,9 +151,12 @@ class Cached(Generic[P, R]):
         self._signature = inspect.signature(function)
         self._name = f"{cache.name}:{function.__module__}.{function.__qualname__}"
         self._decoder: msgspec.msgpack.Decoder[Any] | None = None
+        if next(iter(self._signature.parameters), "") in ("self", "cls"):
+            raise TypeError(f"{self._name}: a method's first argument is no part of a key; cache a function")
         unknown = {part for tag in tags for part in _fields(tag)} - set(self._signature.parameters)
         if unknown:
-            raise TypeError(f"{self._name}: tags name {', '.join(sorted(unknown))}, which is no argument")
+            names = ", ".join(sorted(unknown)) or "nothing"
+            raise TypeError(f"{self._name}: tags name {names}, which is no argument")
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return (await self.lookup(*args, **kwargs)).value
@@ -196,11 +201,10 @@ class Cached(Generic[P, R]):
             value = self._decode(reading.payload)
             system.l1.put(key, Entry(value, time.monotonic() + reading.seconds_left, tags), ticket)
             return Lookup(value, "l2")
-        value = await self._function(*bound.args, **bound.kwargs)
+        # Encoded and decoded, so that a caller gets the same types from the loader as from either level.
+        payload = msgspec.msgpack.encode(await self._function(*bound.args, **bound.kwargs))
+        value = self._decode(payload)
         if reading is not None:
-            # Encoded and decoded, so that a caller gets the same types from the loader as from either level.
-            payload = msgspec.msgpack.encode(value)
-            value = self._decode(payload)
             system.l1.put(key, Entry(value, time.monotonic() + self._ttl, tags), ticket)
             with contextlib.suppress(*_AWAY):  # the value is good, only not shared
                 await system.l2.write(key, payload, reading.generations, self._ttl)
@@ -226,4 +230,4 @@ class Cached(Generic[P, R]):
 
 
 def _fields(template: str) -> set[str]:
-    return {name.split(".")[0].split("[")[0] for _, name, _, _ in Formatter().parse(template) if name}
+    return {name.split(".")[0].split("[")[0] for _, name, _, _ in Formatter().parse(template) if name is not None}

@@ -6,6 +6,7 @@ comes in time (a half-open socket), L1 is emptied and off until the subscription
 
 import asyncio
 import contextlib
+import logging
 import time
 
 import msgspec
@@ -19,6 +20,8 @@ PING_EVERY = 0.3
 SILENCE = 0.8
 """Seconds without a word from Valkey after which L1 is off."""
 _RETRY_EVERY = 0.2
+
+log = logging.getLogger("escala.cache")
 
 _decoder = msgspec.msgpack.Decoder(list[str])
 
@@ -48,8 +51,12 @@ class Listener:
             try:
                 await self._listen()
             except (OSError, TimeoutError, ValkeyError):
+                pass  # the usual: Valkey is away
+            except Exception:
+                log.exception("cache coherence broke off; trying again")
+            finally:
                 self._l1.switch_off()
-            self._tried.set()
+                self._tried.set()
             await asyncio.sleep(_RETRY_EVERY)
 
     async def _listen(self) -> None:
@@ -76,6 +83,8 @@ class Listener:
             self._l1.switch_on()
             self._tried.set()
         elif message["type"] == "message":
-            data = message["data"]
-            assert isinstance(data, bytes)
-            self._l1.invalidate(_decoder.decode(data))
+            try:
+                self._l1.invalidate(_decoder.decode(message["data"]))  # type: ignore[arg-type]
+            except (msgspec.MsgspecError, TypeError):  # from another version, or not ours: it may concern anything
+                log.warning("an invalidation that cannot be read: L1 is emptied")
+                self._l1.switch_on()

@@ -1,5 +1,7 @@
 """The command `escala check`."""
 
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from escala.engines.external import External
 from escala.errors import ConfigError, EscalaError
 from escala.project import Project
 from escala.supervisor import ports
+from escala.supervisor.replica import program_path
 
 
 def check(file: File = None, settings: Settings = None) -> None:
@@ -42,7 +45,10 @@ def check(file: File = None, settings: Settings = None) -> None:
 def _load(project: Project, name: str, service: Service) -> str | None:
     """Import a service's target as its replica would, in a process of its own; return what is wrong."""
     if service.kind == "command":
-        return None
+        program = shlex.split(service.target)[0]
+        if shutil.which(program, path=program_path()) or (project.root / program).is_file():
+            return None
+        return f"services.{name}.command: there is no program {program!r}"
     done = subprocess.run(
         [sys.executable, "-m", "escala.replica", service.kind, service.target, "--root", str(project.root), "--check"],
         cwd=project.root,
@@ -80,10 +86,7 @@ def _engines(project: Project) -> Iterator[str]:
     config, layout = project.config, project.layout
     for engine in (postgres_engine(config, layout), valkey_engine(config, layout)):
         yield f"{engine.name:<10} {'external' if isinstance(engine, External) else 'embedded'}"
-    try:
-        yield f"haproxy    {haproxy.find(config.engines.haproxy.binary)}"
-    except EscalaError as error:
-        yield f"haproxy    [red]missing[/]: {error}"
+    yield f"haproxy    {haproxy.find(config.engines.haproxy.binary)}"
 
 
 def _warnings(project: Project) -> Iterator[str]:

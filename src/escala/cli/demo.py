@@ -12,16 +12,12 @@ import typer
 
 import escala
 from escala.cli import token, up
-from escala.cli.detach import start_detached
 from escala.cli.options import Settings
 from escala.config import FILE, Address
 from escala.errors import AlreadyRunning, EscalaError, StartError
 from escala.project import Project
 from escala.supervisor import ports
 from escala.supervisor.lock import Lock
-from escala.supervisor.logs import Console, Logs
-from escala.supervisor.narrator import Narrator
-from escala.supervisor.supervisor import Supervisor
 
 Check = Annotated[
     bool, typer.Option("--check", help="Start it, call every part of it through the gateway, stop, and say what held.")
@@ -34,11 +30,7 @@ def demo(settings: Settings = None, check: Check = False, detach: up.Detach = Fa
     file = laboratory() / FILE
     if check:
         raise typer.Exit(asyncio.run(_check(_beside_others(file, list(settings or ())))))
-    project = Project.open(file, settings=settings or ())
-    if detach:
-        start_detached(project, settings or ())
-    else:
-        up.run(project, echo=output)
+    up.start(Project.open(file, settings=settings or ()), settings or (), detach=detach, echo=output)
 
 
 def laboratory() -> Path:
@@ -85,23 +77,20 @@ def _is_running(project: Project) -> bool:
 
 async def _check(project: Project) -> int:
     """Run the laboratory and its own check against it; return the check's exit code."""
-    project.layout.create()
-    logs = Logs(project.layout.log, Console(), echo=False)
-    supervisor = Supervisor(project, logs, Narrator(logs.say).tell)
     opened = asyncio.Event()
-    running = asyncio.create_task(supervisor.run(opened))
     opening = asyncio.create_task(opened.wait())
     try:
-        await asyncio.wait({running, opening}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            running.result()
-            return 1  # asked to stop before it was open
-        code = await _call_everything(project)
-        supervisor.ask_to_stop("the check is done")
-        await running
+        with up.supervised(project, echo=False) as supervisor:
+            running = asyncio.create_task(supervisor.run(opened))
+            await asyncio.wait({running, opening}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+                return 1  # asked to stop before it was open
+            code = await _call_everything(project)
+            supervisor.ask_to_stop("the check is done")
+            await running
     finally:
         opening.cancel()
-        logs.close()
         if "-check-" in project.layout.state.name:
             shutil.rmtree(project.layout.state, ignore_errors=True)
     return code

@@ -43,7 +43,7 @@ def start_detached(project: Project, settings: Sequence[str]) -> None:
         raise typer.Exit(process.returncode or 1)
     out.print()
     out.print(status_table(status))
-    stop = command_line("down", project)
+    stop = command_line("down", project, settings)
     out.print(f"\n{status.project} is open at [bold]{status.url}[/] — stop it with `{stop}`")
 
 

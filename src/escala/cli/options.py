@@ -1,5 +1,7 @@
 """Options that several commands share, declared once."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,10 +27,13 @@ def open_project(file: Path | None, settings: list[str] | None) -> Project:
     return Project.open(file, settings=settings or ())
 
 
-def command_line(command: str, project: Project) -> str:
-    """Return how to call a command for `project` from the working folder."""
+def command_line(command: str, project: Project, settings: Sequence[str]) -> str:
+    """Return how to call a command for a running `project` from the working folder."""
     try:
         here = find(Path.cwd()) == project.file
     except ProjectNotFound:
         here = False
-    return f"escala {command}" if here else f"escala {command} --file {project.file}"
+    # Of all settings only this one decides where a running project is found.
+    state = [word for setting in settings if setting.startswith("project.state=") for word in ("--set", setting)]
+    place = [] if here else ["--file", str(project.file)]
+    return shlex.join(["escala", command, *place, *state])

@@ -45,7 +45,7 @@ def token(
     project = open_project(file, settings)
     made = issue(project, user or getpass.getuser(), scope, ttl)
     if curl:
-        url = project.config.gateway.bind.url + (path or _first_path(project.config))
+        url = f"{project.config.gateway.bind.url}/{(path or _first_path(project.config)).lstrip('/')}"
         made = f"curl -i -H {shlex.quote(f'Authorization: Bearer {made}')} {shlex.quote(url)}"
     out.print(made, markup=False)
 
@@ -55,6 +55,8 @@ def issue(project: Project, user: str, scopes: list[str] | None = None, ttl: str
     config = project.config
     try:
         seconds = parse_duration(ttl) if ttl else config.auth.access_ttl
+        if seconds < 1:
+            raise ValueError("a token's times are whole seconds; expected at least 1s")
     except ValueError as error:
         raise ConfigError("--ttl", [str(error)]) from None
     granted = [word for text in scopes for word in text.split()] if scopes else _all_scopes(config)

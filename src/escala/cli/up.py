@@ -1,6 +1,8 @@
 """The command `escala up`."""
 
 import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -31,35 +33,42 @@ def up(
 ) -> None:
     """Start the project: engines, replicas, gateway. Ctrl-C drains and stops it."""
     chosen = [*(settings or ()), *([f"gateway.bind={bind}"] if bind else ())]
-    project = open_project(file, chosen)
+    start(open_project(file, chosen), chosen, detach=detach, echo=output)
+
+
+def start(project: Project, settings: Sequence[str], *, detach: bool, echo: bool) -> None:
+    """Run a project in this process until it is asked to stop, or in one of its own."""
     if detach:
-        start_detached(project, chosen)
+        start_detached(project, settings)
     else:
-        run(project, echo=output)
+        asyncio.run(_run(project, settings, echo))
 
 
-def run(project: Project, *, echo: bool = True) -> None:
-    """Run a project in this process until it is asked to stop."""
-    asyncio.run(_run(project, echo))
-
-
-async def _run(project: Project, echo: bool) -> None:
+@contextmanager
+def supervised(project: Project, *, echo: bool) -> Iterator[Supervisor]:
+    """Lend a supervisor that words its events on the console and in the project's logs."""
     project.layout.create()
     logs = Logs(project.layout.log, Console(), echo)
-    supervisor = Supervisor(project, logs, Narrator(logs.say).tell)
-    opened = asyncio.Event()
-    telling = asyncio.create_task(_tell(supervisor, opened))
     try:
-        await supervisor.run(opened)
+        yield Supervisor(project, logs, Narrator(logs.say).tell)
     finally:
-        telling.cancel()
         logs.close()
 
 
-async def _tell(supervisor: Supervisor, opened: asyncio.Event) -> None:
+async def _run(project: Project, settings: Sequence[str], echo: bool) -> None:
+    with supervised(project, echo=echo) as supervisor:
+        opened = asyncio.Event()
+        telling = asyncio.create_task(_tell(supervisor, settings, opened))
+        try:
+            await supervisor.run(opened)
+        finally:
+            telling.cancel()
+
+
+async def _tell(supervisor: Supervisor, settings: Sequence[str], opened: asyncio.Event) -> None:
     await opened.wait()
     status = supervisor.status()
+    stop = command_line("down", supervisor.project, settings)
     out.print()
     out.print(status_table(status))
-    stop = command_line("down", supervisor.project)
     out.print(f"\n{status.project} is open at [bold]{status.url}[/] — stop it with Ctrl-C or `{stop}`\n")

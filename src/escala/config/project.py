@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from escala.config.section import Name, Section
+from escala.config.section import CommandLine, Name, Section
 
 USER_STATE = "user"
 """The value of `project.state` that stands for the user's data folder."""
@@ -12,5 +12,5 @@ class Project(Section):
     name: Name
     state: str = Field(default=".escala", min_length=1)
     """The folder for data, logs, keys and sockets, relative to escala.toml; "user" is the user's data folder."""
-    prepare: str | None = Field(default=None, min_length=1)
+    prepare: CommandLine | None = None
     """A command run on every start, after the engines and before the replicas: migrations, first data."""

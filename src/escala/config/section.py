@@ -1,6 +1,7 @@
 """What all sections of escala.toml share."""
 
 import re
+import shlex
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -27,6 +28,20 @@ def matching(pattern: str, expected: str) -> AfterValidator:
 Item = TypeVar("Item")
 Many = Annotated[tuple[Item, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 """A TOML list, frozen."""
+
+
+def _words(command: str) -> str:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"not a command line: {error}") from None
+    if not words:
+        raise ValueError("expected a program and its arguments")
+    return command
+
+
+CommandLine = Annotated[str, AfterValidator(_words)]
+"""A program and its arguments, split as a shell does; no shell runs it."""
 
 
 def _no_dot_segment(path: str) -> str:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from escala.config.address import Port
 from escala.config.route import Route
-from escala.config.section import Many, Section, UrlPath, matching
+from escala.config.section import CommandLine, Many, Section, UrlPath, matching
 from escala.config.units import Duration
 
 Target = Annotated[
@@ -40,7 +40,7 @@ class Replicas(Section):
 class Service(Section):
     app: Target | None = None
     """An ASGI app as "module:attribute"; served by uvicorn, one process a replica."""
-    command: Annotated[str, Field(min_length=1)] | None = None
+    command: CommandLine | None = None
     """Any other server, started with $PORT in its environment; $PORT in the text is replaced too."""
     tasks: Module | None = None
     """A module with tasks: the service is a worker that runs their jobs."""

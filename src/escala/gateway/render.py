@@ -10,6 +10,8 @@ from escala.gateway.routing import Placed, placed_routes
 from escala.gateway.text import milliseconds, problem, quoted, regex
 from escala.gateway.upstream import Backend, Paths
 
+BACK_1, BACK_2 = "\\1", "\\2"  # the groups of a regular expression
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 ALGORITHM = "RS256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068, section 2.1
 HARD_STOP_SECONDS = 10.0
@@ -20,7 +22,7 @@ ERRORS = {
     401: "This needs an access token.",
     403: "The token does not allow this.",
     404: "No route leads there.",
-    405: "The route does not take this method.",
+    405: "This method is not known here.",
     408: "The request took too long to arrive.",
     413: "The body is larger than allowed.",
     429: "Too many requests; slow down.",
@@ -101,6 +103,7 @@ def _frontend(config: Config, routes: Sequence[Placed], paths: Paths) -> str:
             *_authorize(routes),
             *_rewrite(routes),
             *_tell_service(),
+            *_rewrite_back(routes),
             "http-after-response set-header X-Request-ID %[unique-id]",
             # What went well is not a line; the counters have it.
             "http-response set-log-level silent if { status lt 400 }",
@@ -111,6 +114,9 @@ def _frontend(config: Config, routes: Sequence[Placed], paths: Paths) -> str:
 
 def _hygiene(config: Config) -> Iterator[str]:
     """Refuse what no client sends in good faith, before it is looked at more closely."""
+    methods = " ".join(METHODS)
+    allow = quoted(", ".join(METHODS))
+    yield f"http-request deny {problem(405, ERRORS[405])} hdr Allow {allow} unless {{ method {methods} }}"
     dots = "A path must not contain dot segments."
     yield "http-request set-var(txn.path) path,url_dec"
     for test in ("-m sub /../ /./", "-m end /.. /."):
@@ -192,11 +198,25 @@ def _authorize(routes: Sequence[Placed]) -> Iterator[str]:
 
 def _rewrite(routes: Sequence[Placed]) -> Iterator[str]:
     for name, _, route in routes:
-        if route.to is not None:
-            pattern = quoted(f"^{regex(route.prefix)}(/.*)?$" if route.prefix else "^(/.*)$")
-            yield f"http-request replace-path {pattern} {quoted(route.to.rstrip('/') + chr(92) + '1')} if {_is(name)}"
-            # "to" alone may be "/", and then nothing would be left of a path that was the prefix itself.
-            yield f"http-request set-path / if {_is(name)} {{ path -m len 0 }}"
+        if route.to is None:
+            continue
+        inner = route.to.rstrip("/")
+        if not inner and route.prefix:  # nothing would be left of a path that is the prefix itself
+            yield f"http-request set-path / if {_is(name)} {{ path {route.prefix} }}"
+        pattern = quoted(f"^{regex(route.prefix)}(/.*)?$" if inner else f"^{regex(route.prefix)}(/.*)$")
+        yield f"http-request replace-path {pattern} {quoted(inner + BACK_1)} if {_is(name)}"
+
+
+def _rewrite_back(routes: Sequence[Placed]) -> Iterator[str]:
+    """Let redirects within the service lead to where clients reach it."""
+    for name, _, route in routes:
+        if route.to is None:
+            continue
+        inner = route.to.rstrip("/")
+        pattern = quoted(f"^([a-z]+://[^/]+)?{regex(inner)}([/?].*)?$")
+        replacement = quoted(f"{BACK_1}{route.prefix}{BACK_2}")
+        for own in ("{ res.hdr(location) -m beg / }", "{ res.hdr(location),field(3,/),strcmp(txn.host) eq 0 }"):
+            yield f"http-response replace-header Location {pattern} {replacement} if {_is(name)} {own}"
 
 
 def _tell_service() -> Iterator[str]:
@@ -205,7 +225,9 @@ def _tell_service() -> Iterator[str]:
     yield "http-request set-header X-Forwarded-For %[src]"
     yield "http-request set-header X-Forwarded-Proto http"
     yield "http-request set-header X-Forwarded-Host %[req.hdr(host)]"
-    yield "http-request del-header Forwarded"
+    for header in ("Forwarded", "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-IP"):
+        yield f"http-request del-header {header}"
+    yield "http-request set-var(txn.host) req.hdr(host)"
 
 
 def _unavailable(paths: Paths) -> str:

@@ -37,8 +37,10 @@ async def job(request: Request) -> Response:
 
 async def job_file(request: Request) -> Response:
     """GET /jobs/{id}/files/{name}: a file of the job's result."""
+    name = request.path_params["name"]
     async with database.connection() as connection:
-        file = await queue.find_file(connection, _job_id(request), request.path_params["name"])
+        # No name in PostgreSQL has a NUL, and asking for one is an error there.
+        file = None if "\0" in name else await queue.find_file(connection, _job_id(request), name)
     if file is None:
         raise Problem(404, "There is no such file.")
     # A handler's file is data: it must not run as a page of this origin.

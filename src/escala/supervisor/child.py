@@ -117,7 +117,7 @@ class Child:
             if self._asked_to_stop.is_set():
                 return None
             self.process = process = await Process.start(spec, self._output)
-        except (EscalaError, OSError) as error:
+        except (EscalaError, OSError, ValueError) as error:
             self.failure = error if isinstance(error, EscalaError) else EngineFailed(self.name, str(error))
             pause = self._backoff.next()
             self._emit(StartFailed(self.name, str(error), pause))

@@ -45,16 +45,16 @@ class Engines:
 
     async def migrate(self) -> None:
         """Bring Escala's own tables up to date."""
-        connection = await asyncpg.connect(self.postgres_url)
         try:
-            names = await migrate(connection)
-        finally:
-            await connection.close()
+            connection = await asyncpg.connect(self.postgres_url)
+            try:
+                names = await migrate(connection)
+            finally:
+                await connection.close()
+        except (asyncpg.PostgresError, OSError) as error:
+            raise EngineFailed("PostgreSQL", f"Escala's tables cannot be made: {error}") from None
         if names:
             self._emit(Migrated(tuple(names)))
-
-    async def stop(self) -> None:
-        await asyncio.gather(*(child.stop() for child in self.children.values()))
 
     async def _start(self, engine: Engine) -> None:
         began = time.monotonic()

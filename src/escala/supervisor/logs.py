@@ -60,9 +60,9 @@ class Logs:
         return take
 
     def write(self, name: str, line: str) -> None:
-        file = self._files.get(name) or self._open(name)
         stamp = datetime.now().astimezone().isoformat(timespec="milliseconds")
         with contextlib.suppress(OSError):  # a full disk must not stop the service
+            file = self._files.get(name) or self._open(name)
             file.emit(logging.makeLogRecord({"msg": f"{stamp} {line}"}))
 
     def say(self, line: str) -> None:

@@ -1,24 +1,36 @@
 """The project's own preparation: one command, after the engines and before the replicas."""
 
-import asyncio
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from escala.errors import PrepareFailed
+from escala.process import Process, ProcessSpec, describe_exit
+from escala.supervisor.registry import Registry
+
+STOP_SECONDS = 5.0
 
 
-async def run(command: str, root: Path, environment: Mapping[str, str]) -> None:
+async def run(command: str, root: Path, environment: Mapping[str, str], registry: Registry) -> None:
     """Run `command` in the user's terminal, so that its progress is seen; PrepareFailed where it does not end well."""
+    spec = ProcessSpec(
+        name="prepare",
+        argv=tuple(shlex.split(command)),
+        cwd=root,
+        environment=environment,
+        stop_timeout=STOP_SECONDS,
+        in_terminal=True,
+    )
     try:
-        process = await asyncio.create_subprocess_exec(*shlex.split(command), cwd=root, env=environment)
-    except (OSError, ValueError) as error:
-        raise PrepareFailed(command, f"cannot be run: {error}") from None
+        process = await Process.start(spec, lambda line: None)
+    except OSError as error:
+        raise PrepareFailed(command, f"cannot be run: {error.strerror}") from None
+    registry.add(process)
     try:
         code = await process.wait()
-    except asyncio.CancelledError:
-        process.terminate()
-        await process.wait()
-        raise
+    finally:
+        if process.returncode is None:  # somebody asked to stop meanwhile
+            await process.stop()
+        registry.remove(process)
     if code != 0:
-        raise PrepareFailed(command, f"ended with exit code {code}")
+        raise PrepareFailed(command, f"ended with {describe_exit(code)}")

@@ -56,11 +56,14 @@ class Registry:
         for process in alive:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        for entry, _ in found:  # and whatever was left in their groups
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(entry.pid, signal.SIGKILL)
+        stopped = [Leftover(entry.name, entry.pid) for entry, _ in found]
+        for entry in self._read():  # what they started themselves, which may outlive them
+            for pid in _rest_of_group(entry):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+                    stopped.append(Leftover(entry.name, pid))
         self._write()
-        return [Leftover(entry.name, entry.pid) for entry, _ in found]
+        return stopped
 
     def _read(self) -> list[Entry]:
         try:
@@ -70,3 +73,25 @@ class Registry:
 
     def _write(self) -> None:
         write_atomically(self._path, msgspec.json.encode(list(self._entries.values())).decode())
+
+
+def _rest_of_group(entry: Entry) -> list[int]:
+    """Return the processes in the group that `entry` led.
+
+    While a group has members, the kernel gives its number to no new process; a leader with another start time means
+    that the group is gone, and the number belongs to somebody else.
+    """
+    if psutil.pid_exists(entry.pid) and not is_same_process(entry.pid, entry.started) and not _is_zombie(entry.pid):
+        return []
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+            if os.getpgid(process.pid) == entry.pid and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process.pid)
+    return members
+
+
+def _is_zombie(pid: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    return False

@@ -24,6 +24,17 @@ def replica_name(service: str, number: int) -> str:
     return f"{service}/{number}"
 
 
+def program_path() -> str:
+    """Return the PATH of what the supervisor starts: programs beside its own Python come first."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
+
+def public_paths(service: Service) -> list[str]:
+    """Return the prefixes that need no token, and with "!" those that do, as the service sees them."""
+    routes = [("" if route.public else "!") + (route.to or route.path) for route in service.routes]
+    return [service.health, *routes]
+
+
 def environment_for(
     project: Project, *, postgres: str, valkey: str, service: str = "", replica: str = ""
 ) -> dict[str, str]:
@@ -37,11 +48,11 @@ def environment_for(
         jwks=str(project.layout.jwks),
         issuer=project.config.issuer,
         audience=project.config.audience,
+        public=" ".join(public_paths(services(project.config)[service])) if service else "",
         cache_entries=str(project.config.cache.entries),
         data=str(project.layout.data),
     )
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**os.environ, "PATH": programs, "PYTHONUNBUFFERED": "1", **told.variables()}
+    return {**os.environ, "PATH": program_path(), "PYTHONUNBUFFERED": "1", **told.variables()}
 
 
 def replica_spec(

@@ -51,9 +51,6 @@ class Replicas:
         """Wait until every service has a replica that is ready, or none that has not shown that it cannot start."""
         await asyncio.gather(*(self._wait_first_of(service_name) for service_name in self._services))
 
-    async def stop(self) -> None:
-        await asyncio.gather(*(child.stop() for child in self.children.values()))
-
     def address(self, name: str) -> str:
         return str(self._addresses.get(name, ""))
 

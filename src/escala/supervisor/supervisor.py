@@ -30,6 +30,8 @@ from escala.supervisor.status import Status, describe, memory_of
 
 GATEWAY = "gateway"
 GATEWAY_START_SECONDS = 10.0
+LOOK_SECONDS = 2.0
+"""How often the supervisor looks whether its control socket is still there."""
 
 
 class StopRequested(Exception):
@@ -69,7 +71,7 @@ class Supervisor:
             if opened is not None:
                 opened.set()
             self._phase = "ready"
-            await self._wake.wait()
+            await self._watch()
         except StopRequested:
             pass
         finally:
@@ -133,7 +135,7 @@ class Supervisor:
             return
         self._emit(Preparing(command))
         began = time.monotonic()
-        await prepare.run(command, self.project.root, self._environment())
+        await prepare.run(command, self.project.root, self._environment(), self._registry)
         self._emit(Prepared(time.monotonic() - began))
 
     async def _open_gateway(self) -> None:
@@ -169,6 +171,14 @@ class Supervisor:
 
     # While it runs
 
+    async def _watch(self) -> None:
+        """Wait until asked to stop; a state folder that was removed takes control socket and lock with it."""
+        while not self._wake.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+            if not self.project.layout.control_socket.exists():
+                self.ask_to_stop("the state folder was removed")
+
     async def _tell_balancer(self, service: str, server: Server) -> None:
         if not self._listening:
             return  # HAProxy is rendered from the table when it starts
@@ -184,10 +194,13 @@ class Supervisor:
         """Close the door, let what is inside finish, then the engines; each step within its own deadline."""
         began = time.monotonic()
         self._emit(Stopping(self._stop_reasons[0] if self._stop_reasons else "the start failed"))
-        if self._gateway_child is not None:
-            await self._gateway_child.stop()
-        await self._replicas.stop()
-        await self._engines.stop()
+        gateway = [self._gateway_child] if self._gateway_child else []
+        for group in (gateway, self._replicas.children.values(), self._engines.children.values()):
+            # What goes wrong with one is no reason to leave the others running.
+            outcomes = await asyncio.gather(*(child.stop() for child in group), return_exceptions=True)
+            for error in outcomes:
+                if error is not None:
+                    self._logs.say(f"while stopping: {error!r}")
         self._emit(Stopped(time.monotonic() - began))
 
     # What all of it uses

@@ -55,7 +55,7 @@ def worker_app(tasks: Mapping[str, Task[..., Any]], *, concurrency: int, drain_s
             order = msgspec.json.decode(await request.body(), type=Order)
         except msgspec.ValidationError as error:
             raise Problem(422, f'The body must be like {{"task": "...", "arguments": {{}}}}: {error}.') from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Problem(400, f"The body is not valid JSON: {error}.") from None
         task = tasks.get(order.task)
         if task is None:

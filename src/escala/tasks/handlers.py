@@ -4,13 +4,25 @@ A handler that blocks can then hold up its neighbours, but neither the renewal o
 """
 
 import asyncio
+import os
+import sys
 import threading
+import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from escala.tasks.job import ReportProgress, progress_of_attempt
 from escala.tasks.task import Task
+
+EXIT_LOOP_DIED = 70
+
+
+class AttemptTimedOut(Exception):
+    """An attempt took longer than its task's timeout."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no result within {seconds:g} s")
 
 
 class HandlerThread:
@@ -34,23 +46,34 @@ class HandlerThread:
         await asyncio.to_thread(self._thread.join, 5)
 
     async def call(self, task: Task[..., Any], arguments: dict[str, Any], report: ReportProgress) -> Any:
-        """Run one attempt and return what the handler returned; TimeoutError when its time is up."""
+        """Run one attempt and return what the handler returned; AttemptTimedOut when its time is up."""
         work = asyncio.run_coroutine_threadsafe(self._attempt(task, arguments, report), self._loop)
         return await asyncio.wrap_future(work)
 
     async def _attempt(self, task: Task[..., Any], arguments: dict[str, Any], report: ReportProgress) -> Any:
         progress_of_attempt.set(report)
         try:
-            async with asyncio.timeout(task.timeout):
+            async with asyncio.timeout(task.timeout) as deadline:
                 if task.is_async:
                     return await task.function(**arguments)
                 return await asyncio.to_thread(task.function, **arguments)
+        except TimeoutError:
+            if deadline.expired():
+                raise AttemptTimedOut(task.timeout) from None
+            raise  # the handler's own
         except SystemExit as error:  # would end the loop, and with it every other job
             raise RuntimeError(f"the handler called sys.exit({error.code!r})") from error
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
+        except BaseException:
+            # Such as sys.exit in a task that a handler started: asyncio ends the loop. Without it no job can run, so
+            # the process ends too; its jobs are rescued, and one that does this every time is set aside.
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(EXIT_LOOP_DIED)
 
     async def _serve(self) -> None:
         executor = ThreadPoolExecutor(self._threads, thread_name_prefix="handler")

@@ -117,4 +117,5 @@ def _columns(files: Sequence[File]) -> tuple[list[str], list[str], list[bytes]]:
 
 def _text(text: str) -> str:
     """Return `text` as PostgreSQL can hold it."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    whole = str(text).encode("utf-8", "replace").decode()
+    return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -20,7 +20,7 @@ import asyncpg
 from escala.database import Database
 from escala.errors import DatabaseUnavailable, TaskArguments
 from escala.tasks import queue
-from escala.tasks.handlers import HandlerThread
+from escala.tasks.handlers import AttemptTimedOut, HandlerThread
 from escala.tasks.job import Output
 from escala.tasks.queue import Claimed, Held
 from escala.tasks.task import Task
@@ -31,6 +31,8 @@ POLL_SECONDS = 0.25
 RENEW_SECONDS = 1.0
 RESCUE_SECONDS = 2.0
 PRUNE_SECONDS = 60.0
+_UNSTORABLE = (TypeError, ValueError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+"""What writing a result raises that JSON or PostgreSQL cannot hold."""
 DEAF_SECONDS = 15.0
 """A worker that has not polled for this long is not well."""
 
@@ -149,8 +151,13 @@ class Worker:
             output = returned if isinstance(returned, Output) else Output(returned)
         except TaskArguments as error:
             await self._settle(attempt, "fail", str(error))
-        except TimeoutError:
-            await self._settle(attempt, "retry", f"no result within {task.timeout:g} s")
+        except AttemptTimedOut as error:
+            await self._settle(attempt, "retry", str(error))
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is None or current.cancelling():
+                raise  # our doing: the lease is lost, or the worker stops
+            await self._settle(attempt, "retry", "the handler was cancelled from within")
         except Exception as error:
             log.warning("%s %s, attempt %d: %s", job.task, job.id, job.attempt, _last_line(error))
             await self._settle(attempt, "retry", _words(error))
@@ -179,7 +186,7 @@ class Worker:
         if outcome == "succeed":
             try:
                 return await queue.succeed(connection, self.owner, job.id, job.attempt, what, attempt.message)
-            except (TypeError, ValueError, asyncpg.DataError) as error:  # JSON or PostgreSQL cannot hold it
+            except _UNSTORABLE as error:
                 outcome, what = "fail", f"the result cannot be stored: {error}"
         if outcome == "retry" and await queue.retry(connection, self.owner, job.id, job.attempt, what):
             return True
