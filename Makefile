@@ -15,8 +15,8 @@ demo: $(VENV)/.demo ## install what is missing and start the laboratory on http:
 test: $(VENV)/.dev ## run the tests on the real engines
 	@$(BIN)/python -m pytest $(PYTEST)
 
-chaos: $(VENV)/.dev ## the long form of the tests that kill under load (about 10 minutes)
-	@CHAOS_KILLS=40 $(BIN)/python -m pytest tests/laboratory/test_kill.py
+chaos: $(VENV)/.dev ## the long form of the tests that kill under load (about 2 minutes)
+	@CHAOS_KILLS=16 $(BIN)/python -m pytest tests/laboratory/test_kill.py
 
 check: $(VENV)/.dev ## formatting, lint and types
 	@$(BIN)/ruff format --check .

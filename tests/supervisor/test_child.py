@@ -25,6 +25,8 @@ class Watched:
     ) -> None:
         self.events: list[Event] = []
         self.calls: list[str] = []
+        self.states: list[str] = []
+        """The child's state at each call to who must know."""
         self.lines: list[str] = []
         self.prepare_error: StartError | None = None
 
@@ -41,6 +43,7 @@ class Watched:
 
         async def call(name: str) -> None:
             self.calls.append(name)
+            self.states.append(self.child.state)
 
         duties = Duties(
             prepare=prepare,
@@ -77,6 +80,8 @@ async def test_ready_killed_and_back(tmp_path: Path) -> None:
     assert (ended.reason, ended.was_ready, ended.next_try) == ("killed by SIGKILL", True, 0.1)
     assert watched.child.restarts == 1
     assert watched.calls == ["prepare", "ready", "end", "prepare", "ready"]
+    # Called ready only when the others know, and no longer from the moment it ended.
+    assert watched.states == ["starting", "waiting", "starting"]
     await watched.child.stop()
     assert watched.child.state == "stopped"
     assert len(watched.of(ProcessReady)) == 2

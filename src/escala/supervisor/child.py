@@ -102,7 +102,7 @@ class Child:
             self.tried.set()
             if pause is None:
                 return
-            self.state = "waiting"
+            self.state = "waiting"  # also where the process could not even be started
             self.restarts += 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._asked_to_stop.wait(), pause)
@@ -135,6 +135,7 @@ class Child:
         finally:
             asked.cancel()
             code = await ended
+            self.state = "stopping" if self._asked_to_stop.is_set() else "waiting"
             self.ready_at = None
             self._registry.remove(process)
         if self._asked_to_stop.is_set():
