@@ -62,6 +62,11 @@ def test_the_environment_overrides_the_file_and_the_command_line_both(tmp_path: 
     assert config.services["web"].routes == (Route(path="/a"),)
 
 
+def test_an_error_names_the_variables_that_took_part(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"escala\.toml with ESCALA_GATEWAY__BIND: 1 problem"):
+        loaded(tmp_path, GOOD, {"ESCALA_GATEWAY__BIND": "nowhere", "ESCALA_REPLICA": "x"})
+
+
 def test_all_errors_at_once_with_path_value_and_suggestion(tmp_path: Path) -> None:
     text = """
     [project]

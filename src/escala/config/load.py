@@ -31,10 +31,10 @@ def load(file: Path, environ: Mapping[str, str], settings: Sequence[str] = ()) -
     """
     data = _read(file)
     problems: list[str] = []
-    for name in sorted(environ):
-        if name.startswith(PREFIX) and "__" in name:
-            keys = name.removeprefix(PREFIX).lower().split("__")
-            _set(data, keys, _value(environ[name]), name, problems)
+    overrides = sorted(name for name in environ if name.startswith(PREFIX) and "__" in name)
+    for name in overrides:
+        keys = name.removeprefix(PREFIX).lower().split("__")
+        _set(data, keys, _value(environ[name]), name, problems)
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
@@ -46,7 +46,7 @@ def load(file: Path, environ: Mapping[str, str], settings: Sequence[str] = ()) -
     except ValidationError as error:
         problems += explain(error, Config)
     if problems:
-        raise ConfigError(str(file), problems)
+        raise ConfigError(" with ".join([str(file), *overrides]), problems)
     return config
 
 
