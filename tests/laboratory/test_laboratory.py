@@ -142,7 +142,7 @@ def test_a_report_with_its_files(http: httpx.Client) -> None:
 
 
 def test_progress_is_visible(http: httpx.Client) -> None:
-    location = order(http, "missed_connection", draws=5_000_000)
+    location = order(http, "missed_connection", draws=12_000_000)
     seen: list[tuple[float, str]] = []
 
     def look() -> bool:

@@ -11,7 +11,7 @@ from laboratorio.caches import analytics
 Month = Annotated[int, msgspec.Meta(ge=1, le=12)]
 Airport = Annotated[str, msgspec.Meta(pattern="^[A-Z0-9]{3}$")]
 Minutes = Annotated[int, msgspec.Meta(ge=0, le=24 * 60)]
-Draws = Annotated[int, msgspec.Meta(ge=1_000, le=5_000_000)]
+Draws = Annotated[int, msgspec.Meta(ge=1_000, le=20_000_000)]
 
 
 @task(retries=2, timeout="5m")

@@ -60,7 +60,7 @@ progress_of_attempt: ContextVar[ReportProgress] = ContextVar("progress_of_attemp
 
 
 def progress(fraction: float, message: str = "") -> None:
-    """Say how far the running job is, 0 to 1. Costs nothing: what was said last is written about once a second.
+    """Say how far the running job is, 0 to 1. Costs nothing: what was said last is written twice a second.
 
     Outside a job (a test that calls a task's function) it does nothing.
     """

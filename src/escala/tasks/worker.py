@@ -28,7 +28,7 @@ from escala.tasks.task import Task
 log = logging.getLogger("escala.worker")
 
 POLL_SECONDS = 0.25
-RENEW_SECONDS = 1.0
+RENEW_SECONDS = 0.5
 RESCUE_SECONDS = 2.0
 PRUNE_SECONDS = 60.0
 _UNSTORABLE = (TypeError, ValueError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
