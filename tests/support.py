@@ -15,7 +15,6 @@ from typing import Any
 
 import httpx
 import msgspec
-import psutil
 
 from escala.config import Config
 from escala.engines import Engine
@@ -96,14 +95,6 @@ def answers(engine: Engine) -> bool:
     except OSError:
         return False
     return True
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has reaped yet has."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def write(folder: Path, **files: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from escala.process import LONGEST_LINE, Process, ProcessSpec, describe_exit
-from tests.support import eventually, is_gone
+from escala.process import LONGEST_LINE, Process, ProcessSpec, describe_exit, has_ended
+from tests.support import eventually
 
 
 def spec(code: str, **more: object) -> ProcessSpec:
@@ -56,7 +56,7 @@ async def test_a_grandchild_that_holds_the_output_open_does_not_hold_up_the_end(
         os.kill(int(lines[0]), signal.SIGKILL)
 
 
-async def test_killed_by_the_kernel_when_the_starter_is_gone() -> None:
+async def test_killed_by_the_kernel_when_the_starter_has_ended() -> None:
     """The starter is a process of its own, killed with SIGKILL; what it started must not outlive it."""
     starter = """
 import asyncio, os, signal, sys
@@ -74,7 +74,7 @@ asyncio.run(main())
     assert await process.wait() == -signal.SIGKILL
 
     async def gone() -> bool:
-        return is_gone(int(lines[0]))
+        return has_ended(int(lines[0]))
 
     await eventually(gone, "the orphan is gone", 5)
 

@@ -179,7 +179,14 @@ def describe_exit(code: int) -> str:
 def is_same_process(pid: int, started: float) -> bool:
     """Whether `pid` is still the process that started at `started` (seconds since the epoch), and runs."""
     try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
+        return abs(psutil.Process(pid).create_time() - started) < 0.05 and not has_ended(pid)
     except psutil.Error:
         return False
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone; one whose parent has not looked yet (a zombie) is."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from escala.errors import StartError
 from escala.events import Event, ProcessEnded, ProcessReady, StartFailed
-from escala.process import ProcessSpec
+from escala.process import ProcessSpec, has_ended
 from escala.supervisor.child import Child, Duties
 from escala.supervisor.registry import Registry
-from tests.support import eventually, is_gone
+from tests.support import eventually
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 
@@ -130,7 +130,7 @@ async def test_one_that_ignores_term_is_killed_when_its_time_is_up(tmp_path: Pat
     await watched.child.wait_tried()
     pid = watched.pid
     await asyncio.wait_for(watched.child.stop(), 5)
-    assert is_gone(pid)
+    assert has_ended(pid)
 
 
 async def test_its_whole_family_ends_with_it(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ async def test_its_whole_family_ends_with_it(tmp_path: Path) -> None:
     await watched.child.stop()
 
     async def gone() -> bool:
-        return is_gone(grandchild)
+        return has_ended(grandchild)
 
     await eventually(gone, "the grandchild is gone", 5)
 

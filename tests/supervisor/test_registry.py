@@ -3,9 +3,8 @@ import signal
 import sys
 from pathlib import Path
 
-from escala.process import Process, ProcessSpec
+from escala.process import Process, ProcessSpec, has_ended
 from escala.supervisor.registry import Registry
-from tests.support import is_gone
 
 
 def sleeper(name: str, code: str = "import time; time.sleep(60)") -> ProcessSpec:
@@ -69,7 +68,7 @@ asyncio.run(main())
     dead = await Process.start(sleeper("supervisor", starter), lines.append)
     await dead._ended
     grandchild = int(lines[0])
-    assert not is_gone(grandchild)
+    assert not has_ended(grandchild)
     await asyncio.to_thread(Registry(tmp_path / "processes.json").stop_leftovers)
-    assert is_gone(grandchild)
+    assert has_ended(grandchild)
     await dead.wait()

@@ -14,8 +14,9 @@ import psutil
 import pytest
 import websockets
 
+from escala.process import has_ended
 from escala.supervisor.ports import free_port
-from tests.support import Up, client, escala, is_gone, wait_until, write
+from tests.support import Up, client, escala, wait_until, write
 
 APP = """
 import asyncio, os
@@ -249,7 +250,7 @@ def test_a_gateway_whose_worker_is_killed_comes_back(up: Up) -> None:
     worker.kill()
     wait_until(lambda: up.replicas("gateway")[0]["pid"] not in (None, gateway["pid"]), "the gateway is back")
     wait_until(lambda: up.replicas("gateway")[0]["state"] == "ready", "the gateway is ready")
-    assert is_gone(worker.pid)
+    assert has_ended(worker.pid)
 
 
 def test_logs_are_kept_by_replica(up: Up) -> None:
@@ -266,7 +267,7 @@ def test_a_signal_stops_everything(folder: Path, number: signal.Signals) -> None
         os.kill(running.process.pid, number)
         assert running.wait_ended() == 0
         assert f"stopping: {number.name}" in running.said()
-        wait_until(lambda: all(is_gone(p.pid) for p in everything), "no process is left", 5)
+        wait_until(lambda: all(has_ended(p.pid) for p in everything), "no process is left", 5)
         assert not running.project.layout.control_socket.exists()
 
 
@@ -303,7 +304,7 @@ def test_after_a_crash_of_the_supervisor_the_next_start_is_clean(folder: Path) -
         assert escala("status", "--file", str(file)).returncode == 4
         with Up(file) as second:
             second.wait_open()
-            assert all(is_gone(process.pid) for process in children)
+            assert all(has_ended(process.pid) for process in children)
             assert httpx.get(f"{second.url}/plain").text == "ok"
 
 
@@ -363,7 +364,7 @@ def test_a_stubborn_preparation_is_killed_when_its_time_is_up(folder: Path) -> N
         preparing = int((folder / "pid").read_text())
         running.process.send_signal(signal.SIGINT)
         assert running.wait_ended(20) == 0
-        assert is_gone(preparing)
+        assert has_ended(preparing)
 
 
 def test_the_state_folder_removed_while_it_runs(folder: Path) -> None:
@@ -373,7 +374,7 @@ def test_the_state_folder_removed_while_it_runs(folder: Path) -> None:
         running.project.layout.control_socket.unlink()
         assert running.wait_ended() == 0
         assert "the state folder was removed" in running.said()
-        wait_until(lambda: all(is_gone(p.pid) for p in everything), "no process is left", 5)
+        wait_until(lambda: all(has_ended(p.pid) for p in everything), "no process is left", 5)
 
 
 def test_detached(folder: Path) -> None:
@@ -383,7 +384,7 @@ def test_detached(folder: Path) -> None:
     assert "is open at" in started.stdout
     pid = json.loads(escala("status", "--json", "--file", str(file)).stdout)["pid"]
     assert escala("down", "--file", str(file)).returncode == 0
-    assert is_gone(pid)
+    assert has_ended(pid)
     failed = escala("up", "-d", "--file", str(file), "--set", "engines.postgres.url=postgresql://x@127.0.0.1:1/x")
     assert failed.returncode == 3
     assert "postgres: does not answer at engines.postgres.url" in failed.stdout

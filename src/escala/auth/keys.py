@@ -11,6 +11,9 @@ from escala.errors import KeyDamaged
 from escala.layout import Layout, write_atomically
 
 ALGORITHM = "RS256"
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, JoseError)
+"""What reading a key file that is absent, damaged, or of another shape raises."""
+
 _BITS = 2048
 
 
@@ -36,7 +39,7 @@ class KeyStore:
             write_atomically(path, json.dumps(fresh.as_dict(private=True)))
         try:
             key = RSAKey.import_key(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, JoseError) as error:
+        except UNREADABLE as error:
             raise KeyDamaged(path, f"cannot be read ({type(error).__name__})") from None
         public = json.dumps({"keys": [key.as_dict(private=False, use="sig", alg=ALGORITHM)]})
         if not jwks.exists() or jwks.read_text(encoding="utf-8") != public:

@@ -11,7 +11,7 @@ from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet, RSAKey
 
-from escala.auth.keys import ALGORITHM, read_jwks
+from escala.auth.keys import ALGORITHM, UNREADABLE, read_jwks
 from escala.auth.principal import Principal
 from escala.environment import Environment
 from escala.errors import InvalidToken
@@ -112,7 +112,7 @@ class Verifier:
         if self._keys is None:
             try:
                 self._keys = read_jwks(self._jwks)
-            except (OSError, ValueError, TypeError, KeyError, AttributeError, JoseError):
+            except UNREADABLE:
                 raise InvalidToken("there are no keys here to verify a token with") from None
             self._keys_read_at = time.monotonic()
         return self._keys

@@ -3,13 +3,13 @@
 import time
 from typing import Annotated
 
-import psutil
 import typer
 
 from escala.cli.console import out
 from escala.cli.options import File, Settings, open_project
 from escala.config.units import format_duration
 from escala.errors import EscalaError
+from escala.process import has_ended
 from escala.supervisor.client import Client
 
 _LOOK_EVERY = 0.05
@@ -24,16 +24,9 @@ def down(file: File = None, settings: Settings = None, timeout: Timeout = 60.0) 
     began = time.monotonic()
     pid = client.status().pid
     client.stop()
-    while not _ended(pid):
+    while not has_ended(pid):
         if time.monotonic() - began > timeout:
             log = project.layout.log / "escala.log"
             raise EscalaError(f"{project.name} is still stopping after {timeout:g} s; see {log}")
         time.sleep(_LOOK_EVERY)
     out.print(f"{project.name} stopped in {format_duration(time.monotonic() - began)}")
-
-
-def _ended(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # its parent has not looked yet
-    except psutil.NoSuchProcess:
-        return True

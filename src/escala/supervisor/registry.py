@@ -10,7 +10,7 @@ import msgspec
 import psutil
 
 from escala.layout import write_atomically
-from escala.process import Process, is_same_process
+from escala.process import Process, has_ended, is_same_process
 
 _STOP_SECONDS = 15.0
 
@@ -81,17 +81,11 @@ def _rest_of_group(entry: Entry) -> list[int]:
     While a group has members, the kernel gives its number to no new process; a leader with another start time means
     that the group is gone, and the number belongs to somebody else.
     """
-    if psutil.pid_exists(entry.pid) and not is_same_process(entry.pid, entry.started) and not _is_zombie(entry.pid):
+    if not has_ended(entry.pid) and not is_same_process(entry.pid, entry.started):
         return []
     members = []
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
-            if os.getpgid(process.pid) == entry.pid and process.status() != psutil.STATUS_ZOMBIE:
+            if os.getpgid(process.pid) == entry.pid and not has_ended(process.pid):
                 members.append(process.pid)
     return members
-
-
-def _is_zombie(pid: int) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    return False
