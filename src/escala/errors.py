@@ -18,6 +18,7 @@
     ├── DatabaseUnavailable         1  PostgreSQL did not answer in time
     ├── CacheUnavailable            1  an invalidation could not be published
     ├── InvalidToken                1
+    ├── UnknownKey                  1
     └── TaskError                   1
         ├── UnknownTask
         └── TaskArguments
@@ -151,6 +152,12 @@ class InvalidToken(EscalaError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class UnknownKey(EscalaError):
+    def __init__(self, kid: str, known: Sequence[str]) -> None:
+        self.kid = kid
+        super().__init__(f"no key {kid!r} can be retired; there are: {', '.join(known) or 'none'} (rotate first)")
 
 
 class TaskError(EscalaError):

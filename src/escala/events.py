@@ -88,6 +88,64 @@ class BalancerUnreachable(Event):
 
 
 @dataclass(frozen=True)
+class RevocationsUnread(Event):
+    """New revocations cannot be read from PostgreSQL; those known already hold."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Revoked(Event):
+    kind: str
+    """token or user"""
+
+
+@dataclass(frozen=True)
+class Scaled(Event):
+    service: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class ReplicaLeft(Event):
+    """A replica that was taken away has finished its requests and ended."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Drained(Event):
+    """Somebody asked that a replica get no new requests, or that it get them again."""
+
+    name: str
+    drained: bool
+
+
+@dataclass(frozen=True)
+class Applied(Event):
+    """A changed configuration was taken over."""
+
+    changes: int
+
+
+@dataclass(frozen=True)
+class Reloaded(Event):
+    """The gateway took over changed certificates or keys."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class ReloadFailed(Event):
+    """The gateway kept what it had."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Stopping(Event):
     reason: str
 

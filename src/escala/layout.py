@@ -86,6 +86,18 @@ class Layout:
     def jwks(self) -> Path:
         return self.keys / "jwks.json"
 
+    @property
+    def next_key(self) -> Path:
+        return self.keys / "next.json"
+
+    @property
+    def trusted_keys(self) -> Path:
+        return self.keys / "trusted.json"
+
+    @property
+    def access_log(self) -> Path:
+        return self.log / "access"
+
     def create(self) -> None:
         """Make the folders, with their modes; say so where a socket's path would be too long for the system."""
         longest = self.postgres / "run" / ".s.PGSQL.5432"
@@ -96,7 +108,7 @@ class Layout:
             )
         try:
             self._make_state()
-            for folder in (self.run, self.log, self.keys, self.gateway, self.data):
+            for folder in (self.run, self.log, self.access_log, self.keys, self.gateway, self.data):
                 folder.mkdir(mode=0o700, exist_ok=True)
                 folder.chmod(0o700)
         except OSError as error:

@@ -40,6 +40,8 @@ class ProcessSpec:
     """Seconds between the stop signal and SIGKILL."""
     death_signal: signal.Signals = signal.SIGKILL
     """What the process gets from the kernel when the supervisor is gone (Linux)."""
+    descriptors: tuple[int, ...] = ()
+    """File descriptors that it inherits under the same numbers."""
     in_terminal: bool = False
     """Whether it writes to the supervisor's own output, as it is, instead of line by line through it."""
 
@@ -85,6 +87,7 @@ class Process:
             stdout=None if spec.in_terminal else subprocess.PIPE,
             stderr=None if spec.in_terminal else subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=spec.descriptors,
             preexec_fn=die_with_supervisor,
         )
         reader = asyncio.StreamReader()

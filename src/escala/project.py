@@ -14,6 +14,8 @@ class Project:
     file: Path
     config: Config
     layout: Layout
+    settings: tuple[str, ...] = ()
+    """What the command line overrides."""
 
     @classmethod
     def open(
@@ -22,7 +24,8 @@ class Project:
         """Load the project of `file`, or of the nearest escala.toml from the working folder upward."""
         file = (file or find(Path.cwd())).absolute()
         config = load(file, os.environ if environ is None else environ, settings)
-        return cls(file, config, Layout.of(config.project.state, config.project.name, file.parent))
+        layout = Layout.of(config.project.state, config.project.name, file.parent)
+        return cls(file, config, layout, tuple(settings))
 
     @property
     def root(self) -> Path:

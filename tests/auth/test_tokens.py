@@ -116,7 +116,7 @@ def test_no_algorithm_and_the_public_key_as_a_secret(verifier: Verifier, layout:
     confused = jwt.encode(
         {"alg": "HS256", "typ": "at+jwt"},
         claims(),
-        OctKey.import_key(KeyStore(layout).public_pem().replace("-----BEGIN", "")),
+        OctKey.import_key(KeyStore(layout).public_keys()[0].pem.replace("-----BEGIN", "")),
         algorithms=["HS256"],
     )
     for token in (unsigned, confused):

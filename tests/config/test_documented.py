@@ -8,7 +8,9 @@ import pytest
 from pydantic import BaseModel
 
 from escala.config import Config, load
+from escala.config.balance import Balance
 from escala.config.config import Config as Root
+from escala.config.policy import Policy
 from escala.config.units import parse_duration, parse_size
 from tests.support import REPOSITORY
 
@@ -19,6 +21,8 @@ def options(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, obj
     """Yield every option with its default; a dict's keys are "*", a list's items "[]"."""
     for name, field in model.model_fields.items():
         path = f"{prefix}{name}"
+        if prefix.startswith("services.") and (name in Policy.model_fields or field.annotation is Balance):
+            continue  # said once, for all places, under [gateway]
         inner = [a for a in (field.annotation, *typing.get_args(field.annotation)) if isinstance(a, type)]
         sections = [a for a in inner if issubclass(a, BaseModel)]
         if not sections:
@@ -39,7 +43,7 @@ def named(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
                 yield from named(service, "services.*.")
         elif isinstance(below, list) and below and isinstance(below[0], dict):
             yield from named(below[0], f"{path}[].")
-        elif isinstance(below, dict) and path != "services.*.environment":
+        elif isinstance(below, dict) and key not in {"environment", "headers"}:
             yield from named(below, f"{path}.")
         else:
             yield path, below
@@ -54,7 +58,7 @@ def test_it_loads() -> None:
 def test_it_names_every_option() -> None:
     every = {path for path, _ in options(Root)}
     written = {path for path, _ in named(tomllib.loads(FILE.read_text()))}
-    assert every == written
+    assert every == written - {"services.*.routes[].timeout"}  # shows that it may stand there
 
 
 @pytest.mark.parametrize(
@@ -67,6 +71,22 @@ def test_it_names_every_option() -> None:
         "cache.entries",
         "engines.valkey.memory",
         "engines.postgres.shared_buffers",
+        "gateway.idle_timeout",
+        "gateway.balance.inflight",
+        "gateway.balance.queue",
+        "gateway.balance.queue_timeout",
+        "gateway.balance.connect_timeout",
+        "gateway.balance.retries",
+        "gateway.access_log.segment",
+        "gateway.access_log.age",
+        "gateway.access_log.total",
+        "gateway.cors.max_age",
+        "gateway.rate_limits[].period",
+        "auth.max_ttl",
+        "auth.remember",
+        "auth.remember_for",
+        "services.*.drain_timeout",
+        "services.*.protocol",
         "services.*.start_timeout",
         "services.*.stop_timeout",
         "services.*.concurrency",

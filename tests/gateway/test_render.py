@@ -1,6 +1,7 @@
 """The rendering: golden texts, HAProxy's own check of any valid configuration, and no way out of a quoted place."""
 
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,54 +9,45 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from escala.auth.certificate import self_signed
 from escala.auth.keys import KeyStore
-from escala.config import Address, Config
+from escala.config import Config
+from escala.config.policy import METHODS
 from escala.engines import haproxy
 from escala.gateway.render import render
+from escala.gateway.routing import placed_routes, routes_map, services_map
 from escala.gateway.text import quoted
-from escala.gateway.upstream import Backend, Paths, Server
+from escala.gateway.upstream import Surroundings
 from escala.layout import Layout
+from escala.supervisor.replica import services
+from tests.gateway.examples import backends, everything, plain, surroundings
 from tests.support import minimal_config
 
-GOLDEN = Path(__file__).with_name("golden.cfg")
+GOLDEN = Path(__file__).parent
 
 
-def laboratory() -> Config:
-    return minimal_config(
-        services={
-            "web": {"app": "web:app", "replicas": 2, "routes": ["/data", {"path": "/data/fine", "timeout": "5s"}]},
-            "db": {"app": "db:app", "routes": [{"path": "/db", "scopes": ["db", "db:write"]}]},
-            "pages": {"app": "p:app", "routes": [{"path": "/", "to": "/pages", "public": True}]},
-        },
-    )
+def rendered(name: str) -> str:
+    if name == "plain":
+        return render(plain(), services(plain()), backends(plain()), surroundings())
+    secure = surroundings(certificates="/certs", redirect="0.0.0.0:8080", bind="0.0.0.0:8443")
+    return render(everything(), services(everything()), backends(everything()), secure)
 
 
-def backends(config: Config) -> list[Backend]:
-    made = []
-    for index, (name, service) in enumerate(config.services.items()):
-        servers = tuple(
-            Server(str(number), Address("127.0.0.1", 5000 + 10 * index + number), ready=number == 1)
-            for number in range(1, service.replicas.min + 1)
-        )
-        made.append(Backend(name, service.health, servers))
-    return [*made, Backend("platform", "/health", (Server("1", Address("127.0.0.1", 5999), ready=True),))]
-
-
-def rendered() -> str:
-    config = laboratory()
-    return render(config, backends(config), Paths("/run/haproxy.sock", "/run/unavailable.sock", "/keys/public.pem"))
-
-
-def test_golden() -> None:
+@pytest.mark.parametrize("name", ["plain", "everything"])
+def test_golden(name: str) -> None:
     """After a change that is meant: ``python -m tests.gateway.test_render`` writes the new text; read its diff."""
-    assert rendered() == GOLDEN.read_text()
+    assert rendered(name) == (GOLDEN / f"{name}.cfg").read_text()
 
 
-def test_longest_prefix_first() -> None:
-    config = laboratory()
-    text = render(config, backends(config), Paths("/s", "/u", "/k"))
-    places = [text.index(f"{{ {test} }}") for test in ("path /data/fine", "path /data", "path /db", "path_beg /")]
-    assert places[0] < places[1] < places[-1]
+def test_haproxy_accepts_everything(session_folder: Path, files: Surroundings) -> None:
+    folder = session_folder / "certs of render"
+    folder.mkdir()
+    (folder / "a.pem").write_text(self_signed(["localhost"], 1))
+    around = replace(files, certificates=str(folder), redirect="127.0.0.1:8080")
+    config = everything()
+    file = session_folder / "everything.cfg"
+    file.write_text(render(config, services(config), backends(config), around))
+    haproxy.check(haproxy.find(None), file)
 
 
 segment = st.text(string.ascii_letters + string.digits + "._~-", min_size=1, max_size=12).filter(
@@ -64,13 +56,59 @@ segment = st.text(string.ascii_letters + string.digits + "._~-", min_size=1, max
 path = st.lists(segment, min_size=1, max_size=3).map(lambda parts: "/" + "/".join(parts))
 scope = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9:._/-]{0,20}", fullmatch=True)
 duration = st.integers(1, 10_000).map(lambda n: f"{n}ms")
-route = st.fixed_dictionaries(
-    {"path": path},
-    optional={"to": path, "scopes": st.lists(scope, max_size=3), "timeout": duration},
+label = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
+host = st.builds(
+    lambda star, parts: star + ".".join(parts), st.sampled_from(["", "*."]), st.lists(label, min_size=1, max_size=3)
 )
+header = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
+printable = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60)
+policy: dict[str, st.SearchStrategy[object]] = {
+    "public": st.booleans(),
+    "scopes": st.lists(scope, max_size=40),
+    "timeout": duration,
+    "idle_timeout": duration,
+    "methods": st.lists(st.sampled_from(METHODS), min_size=1, max_size=3),
+    "hosts": st.lists(host, max_size=2),
+    "max_body": st.integers(1, 10**6).map(lambda n: f"{n}B"),
+    "retry": st.booleans(),
+    "compression": st.booleans(),
+    "cache": duration,
+    "headers": st.dictionaries(header, printable, max_size=3),
+    "cors": st.fixed_dictionaries(
+        {"origins": st.lists(label.map(lambda name: f"https://{name}"), min_size=1, max_size=2)},
+        optional={"expose": st.lists(header, max_size=2), "credentials": st.booleans()},
+    ),
+    "rate_limits": st.lists(
+        st.fixed_dictionaries(
+            {"requests": st.integers(1, 1000)},
+            optional={"period": duration, "per": st.sampled_from(["address", "token", "route"])},
+        ),
+        max_size=4,
+    ),
+}
+balance = st.one_of(
+    st.fixed_dictionaries(
+        {"algorithm": st.sampled_from(["leastconn", "roundrobin", "random", "first"])},
+        optional={
+            "sticky": st.just("c"),
+            "queue": st.integers(1, 10),
+            "slow_start": duration,
+            "retries": st.integers(0, 2),
+        },
+    ),
+    st.fixed_dictionaries({"algorithm": st.just("hash"), "hash_on": header.map(lambda name: f"header:{name}")}),
+)
+route = st.fixed_dictionaries({"path": path}, optional={"to": path, **policy})
 service = st.fixed_dictionaries(
     {"app": st.just("a:b")},
-    optional={"replicas": st.integers(1, 4), "health": path, "routes": st.lists(route, max_size=3)},
+    optional={
+        "replicas": st.integers(1, 4),
+        "health": path,
+        "routes": st.lists(route, max_size=3),
+        "balance": balance,
+        "protocol": st.sampled_from(["http1", "h2"]),
+        **policy,
+    },
 )
 name = st.from_regex(r"[a-z][a-z0-9_-]{0,20}", fullmatch=True)
 tables = st.fixed_dictionaries(
@@ -80,31 +118,36 @@ tables = st.fixed_dictionaries(
     },
     optional={
         "auth": st.fixed_dictionaries({}, optional={"issuer": scope, "audience": scope}),
-        "gateway": st.fixed_dictionaries(
-            {}, optional={"timeout": duration, "max_body": st.integers(1, 10**6).map(lambda n: f"{n}B")}
-        ),
+        "gateway": st.fixed_dictionaries({}, optional={"balance": balance, **policy}),
     },
 )
 
 
 @pytest.fixture(scope="module")
-def public_key(session_folder: Path) -> str:
-    file = session_folder / "public key.pem"
-    file.write_text(KeyStore(Layout(session_folder / "keys of render")).public_pem())
-    return str(file)
+def files(session_folder: Path) -> Surroundings:
+    """Return surroundings whose files are there."""
+    folder = session_folder / "files of render"
+    folder.mkdir()
+    around = surroundings(str(folder))
+    pem = KeyStore(Layout(session_folder / "keys of render")).public_keys()[0].pem
+    for key in around.keys:
+        Path(key.file).write_text(pem)
+    for path in (around.routes, around.services, around.revoked_tokens, around.revoked_users):
+        Path(path).write_text("")
+    return around
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(table=tables)
-def test_haproxy_accepts_whatever_is_valid(table: dict[str, object], session_folder: Path, public_key: str) -> None:
+def test_haproxy_accepts_whatever_is_valid(table: dict[str, object], session_folder: Path, files: Surroundings) -> None:
     try:
         config = Config.model_validate(table)
     except ValidationError:
-        return  # two services that want the same path, or the built-in one's
+        return  # two services that want the same path, or a policy that contradicts itself
+    Path(files.routes).write_text(routes_map(placed_routes(config)))
+    Path(files.services).write_text(services_map(placed_routes(config)))
     file = session_folder / "any.cfg"
-    file.write_text(
-        render(config, backends(config), Paths(f"{session_folder}/s.sock", f"{session_folder}/u.sock", public_key))
-    )
+    file.write_text(render(config, services(config), backends(config), files))
     haproxy.check(haproxy.find(None), file)
 
 
@@ -162,4 +205,5 @@ def test_control_characters_are_refused() -> None:
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(rendered())
+    for each in ("plain", "everything"):
+        (GOLDEN / f"{each}.cfg").write_text(rendered(each))

@@ -2,19 +2,33 @@
 
 import fcntl
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet, RSAKey
+from joserfc.jwk import ECKey, KeySet, RSAKey
 
-from escala.errors import KeyDamaged
+from escala.errors import KeyDamaged, UnknownKey
 from escala.layout import Layout, write_atomically
 
 ALGORITHM = "RS256"
+"""What the own key signs with."""
+ALGORITHMS = ["RS256", "ES256"]
+"""What keys may be for; each key names one of them."""
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, JoseError)
 """What reading a key file that is absent, damaged, or of another shape raises."""
 
 _BITS = 2048
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A key that verifies tokens, with the one algorithm that it is for (RFC 8725, section 3.1)."""
+
+    kid: str
+    algorithm: str
+    pem: str
 
 
 class KeyStore:
@@ -41,14 +55,61 @@ class KeyStore:
             key = RSAKey.import_key(json.loads(path.read_text(encoding="utf-8")))
         except UNREADABLE as error:
             raise KeyDamaged(path, f"cannot be read ({type(error).__name__})") from None
-        public = json.dumps({"keys": [key.as_dict(private=False, use="sig", alg=ALGORITHM)]})
+        own = key.as_dict(private=False, use="sig", alg=ALGORITHM)
+        public = json.dumps({"keys": [own, *(k for k in self._trusted() if k["kid"] != own["kid"])]})
         if not jwks.exists() or jwks.read_text(encoding="utf-8") != public:
             write_atomically(jwks, public)
         return key
 
-    def public_pem(self) -> str:
-        """Return the public half of the signing key as PEM, as HAProxy wants it."""
-        return self.signing_key().as_pem(private=False).decode()
+    def public_keys(self) -> list[PublicKey]:
+        """Return every key that verifies tokens, the signing key's public half first."""
+        self.signing_key()
+        keys = read_jwks(self._layout.jwks).keys
+        return [
+            PublicKey(str(key.kid), str(key.get("alg", ALGORITHM)), key.as_pem(private=False).decode())
+            for key in keys
+            if isinstance(key, RSAKey | ECKey)
+        ]
+
+    def trust(self, jwk: dict[str, Any]) -> None:
+        """Let a public key (RFC 7517, with `kid` and `alg`) verify tokens too."""
+        self._write_trusted([*(k for k in self._trusted() if k["kid"] != jwk["kid"]), jwk])
+
+    def prepare_rotation(self) -> str:
+        """Make the next signing key and let it verify already; return its `kid`. The old one goes on signing."""
+        self.signing_key()
+        fresh = RSAKey.generate_key(_BITS, auto_kid=True)
+        write_atomically(self._layout.next_key, json.dumps(fresh.as_dict(private=True)))
+        self.trust(fresh.as_dict(private=False, use="sig", alg=ALGORITHM))
+        return str(fresh.kid)
+
+    def finish_rotation(self) -> None:
+        """Sign with the prepared key from now on; tokens of the old one stay good until it is retired."""
+        old = self.signing_key()
+        self.trust(old.as_dict(private=False, use="sig", alg=ALGORITHM))
+        self._layout.next_key.replace(self._layout.signing_key)
+        self.signing_key()
+
+    def retire(self, kid: str) -> None:
+        """Refuse tokens of a key from now on; raise UnknownKey where there is none, or where it is the signing key."""
+        trusted = self._trusted()
+        if kid not in {key["kid"] for key in trusted}:
+            raise UnknownKey(kid, [str(key["kid"]) for key in trusted])
+        self._write_trusted([key for key in trusted if key["kid"] != kid])
+
+    def _write_trusted(self, keys: list[dict[str, Any]]) -> None:
+        write_atomically(self._layout.trusted_keys, json.dumps({"keys": keys}))
+        self.signing_key()  # which brings the file for everybody up to date
+
+    def _trusted(self) -> list[dict[str, Any]]:
+        path = self._layout.trusted_keys
+        if not path.exists():
+            return []
+        try:
+            keys = json.loads(path.read_text(encoding="utf-8"))["keys"]
+            return [dict(key) for key in keys if KeySet.import_key_set({"keys": [key]}) and key["kid"]]
+        except UNREADABLE as error:
+            raise KeyDamaged(path, f"cannot be read ({type(error).__name__})") from None
 
 
 def read_jwks(path: Path) -> KeySet:

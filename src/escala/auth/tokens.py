@@ -1,5 +1,7 @@
 """Access tokens: JWT as RFC 9068 has them, signed with RS256."""
 
+import base64
+import json
 import time
 import uuid
 from collections.abc import Iterable
@@ -11,7 +13,7 @@ from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet, RSAKey
 
-from escala.auth.keys import ALGORITHM, UNREADABLE, read_jwks
+from escala.auth.keys import ALGORITHM, ALGORITHMS, UNREADABLE, read_jwks
 from escala.auth.principal import Principal
 from escala.environment import Environment
 from escala.errors import InvalidToken
@@ -47,6 +49,16 @@ class Issuer:
         }
         header = {"alg": ALGORITHM, "kid": self._key.kid, "typ": TYPE}
         return jwt.encode(header, claims, self._key, algorithms=[ALGORITHM])
+
+
+def read_unverified(token: str) -> tuple[str, float]:
+    """Return id and expiry of a token whoever made it, to revoke it; raise InvalidToken where it has none."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return str(claims["jti"]), float(claims["exp"])
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise InvalidToken("not a token with jti and exp") from None
 
 
 class Verifier:
@@ -102,11 +114,11 @@ class Verifier:
 
     def _decode(self, token: str) -> jwt.Token:
         try:
-            return jwt.decode(token, self._current_keys(), algorithms=[ALGORITHM])
+            return jwt.decode(token, self._current_keys(), algorithms=ALGORITHMS)
         except InvalidKeyIdError:
             if not self._read_keys_again():
                 raise
-            return jwt.decode(token, self._current_keys(), algorithms=[ALGORITHM])
+            return jwt.decode(token, self._current_keys(), algorithms=ALGORITHMS)
 
     def _current_keys(self) -> KeySet:
         if self._keys is None:

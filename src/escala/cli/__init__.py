@@ -6,10 +6,18 @@ from typing import Annotated
 import typer
 
 from escala._version import __version__
+from escala.cli.apply import apply
+from escala.cli.cert import cert
 from escala.cli.check import check
 from escala.cli.console import complain, out
 from escala.cli.demo import demo
 from escala.cli.down import down
+from escala.cli.drain import drain
+from escala.cli.keys import keys
+from escala.cli.logs import logs
+from escala.cli.revoke import revoke
+from escala.cli.routes import routes
+from escala.cli.scale import scale
 from escala.cli.status import status
 from escala.cli.token import token
 from escala.cli.up import up
@@ -23,8 +31,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (up, down, status, check, token, demo):
+for command in (up, down, status, routes, scale, drain, apply, logs, check, token, revoke, cert, demo):
     app.command()(command)
+app.add_typer(keys)
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,6 +15,9 @@ File = Annotated[
     Path | None,
     typer.Option("--file", "-f", metavar="PATH", help="The project's escala.toml; by default the nearest one upward."),
 ]
+LongFile = Annotated[Path | None, typer.Option("--file", metavar="PATH", help="The project's escala.toml.")]
+"""The same where -f means to follow."""
+
 Settings = Annotated[
     list[str] | None,
     typer.Option(

@@ -3,9 +3,16 @@
 from rich.table import Table
 
 from escala.config.units import format_duration, format_size
-from escala.supervisor.status import ProcessStatus, Status
+from escala.supervisor.status import ProcessStatus, ServiceStatus, Status
 
-_STYLES = {"ready": "green", "starting": "yellow", "waiting": "red", "stopping": "yellow", "stopped": "dim"}
+_STYLES = {
+    "ready": "green",
+    "starting": "yellow",
+    "waiting": "red",
+    "stopping": "yellow",
+    "stopped": "dim",
+    "drained": "yellow",
+}
 
 
 def status_table(status: Status) -> Table:
@@ -20,19 +27,38 @@ def status_table(status: Status) -> Table:
     return table
 
 
+def traffic_table(status: Status) -> Table:
+    """Return a row for each service and each of its replicas: requests in flight, waiting, a second, all, errors."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("REPLICA", no_wrap=True)
+    for heading in ("IN FLIGHT", "WAITING", "PER SECOND", "REQUESTS", "ERRORS"):
+        table.add_column(heading, no_wrap=True, justify="right")
+    for service in status.services:
+        table.add_row(service.name, *_counts(service))
+        for process in status.processes:
+            if process.service == service.name and process.inflight is not None:
+                table.add_row(f"  {process.service}/{process.replica}", *_counts(process))
+    return table
+
+
+def _counts(each: ServiceStatus | ProcessStatus) -> tuple[str, ...]:
+    return tuple(f"{n or 0:,}" for n in (each.inflight, each.queued, each.rate, each.requests, each.errors))
+
+
 def total_memory(status: Status) -> int:
     """Return the memory of all processes and the supervisor, in bytes."""
     return sum(process.memory or 0 for process in status.processes) + (status.memory or 0)
 
 
 def _row(process: ProcessStatus) -> tuple[str, ...]:
-    style = _STYLES.get(process.state, "")
+    state = "drained" if process.drained and process.state == "ready" else process.state
+    style = _STYLES.get(state, "")
     return (
         process.service,
         process.replica or "–",
         process.address,
         str(process.pid or "–"),
-        f"[{style}]{process.state}[/]" if style else process.state,
+        f"[{style}]{state}[/]" if style else state,
         str(process.restarts),
         format_duration(process.uptime) if process.uptime is not None else "–",
         format_size(process.memory) if process.memory is not None else "–",

@@ -67,7 +67,7 @@ async def _run(project: Project, settings: Sequence[str], echo: bool) -> None:
 
 async def _tell(supervisor: Supervisor, settings: Sequence[str], opened: asyncio.Event) -> None:
     await opened.wait()
-    status = supervisor.status()
+    status = await supervisor.status()
     stop = command_line("down", supervisor.project, settings)
     out.print()
     out.print(status_table(status))

@@ -1,9 +1,11 @@
 """escala.toml as frozen models, a section a module."""
 
 from escala.config.address import Address
+from escala.config.balance import Balance
 from escala.config.config import JWKS_PATH, PLATFORM, Config
 from escala.config.gateway import Gateway
 from escala.config.load import FILE, find, load
+from escala.config.policy import Policy, RateLimit
 from escala.config.project import USER_STATE
 from escala.config.route import Route
 from escala.config.service import Replicas, Service
@@ -14,8 +16,11 @@ __all__ = [
     "PLATFORM",
     "USER_STATE",
     "Address",
+    "Balance",
     "Config",
     "Gateway",
+    "Policy",
+    "RateLimit",
     "Replicas",
     "Route",
     "Service",

@@ -1,7 +1,9 @@
 """[auth]: sessions."""
 
+from pydantic import Field, model_validator
+
 from escala.config.section import Identifier, Section
-from escala.config.units import Duration
+from escala.config.units import Duration, format_duration
 
 
 class Auth(Section):
@@ -11,3 +13,17 @@ class Auth(Section):
     """The `aud` of tokens; the project's name unless given."""
     access_ttl: Duration = 3600.0
     """How long an access token is valid."""
+    max_ttl: Duration = 30 * 86400.0
+    """The longest that any token may be valid; one that claims more is refused. Revocations are kept so long."""
+    remember: int = Field(default=100_000, ge=100, le=10_000_000)
+    """Verified tokens that the gateway remembers; beyond it the oldest is verified again."""
+    remember_for: Duration = 300.0
+    """How long it remembers one; then the token is verified again."""
+
+    @model_validator(mode="after")
+    def _within_the_longest(self) -> "Auth":
+        if self.access_ttl > self.max_ttl:
+            raise ValueError(
+                f"access_ttl ({format_duration(self.access_ttl)}) is above max_ttl ({format_duration(self.max_ttl)})"
+            )
+        return self

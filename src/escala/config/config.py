@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from pydantic import Field, model_validator
 
 from escala.config.auth import Auth
+from escala.config.balance import Balance, merged
 from escala.config.cache import Cache
 from escala.config.engines import Engines
 from escala.config.gateway import Gateway
+from escala.config.policy import Policy, effective
 from escala.config.project import Project
+from escala.config.route import Route
 from escala.config.section import Name, Section
 from escala.config.service import Service
 
@@ -31,7 +34,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _services_agree(self) -> "Config":
-        problems = [*self._names(), *self._ports(), *self._routes()]
+        problems = [*self._names(), *self._ports(), *self._routes(), *self._policies()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -43,6 +46,10 @@ class Config(Section):
     def _ports(self) -> Iterator[str]:
         wanted: dict[int, list[str]] = defaultdict(list)
         wanted[self.gateway.bind.port].append("gateway.bind")
+        if self.gateway.admin is not None:
+            wanted[self.gateway.admin.port].append("gateway.admin")
+        if self.gateway.tls is not None and self.gateway.tls.redirect is not None:
+            wanted[self.gateway.tls.redirect.port].append("gateway.tls.redirect")
         for name, service in self.services.items():
             for index, port in enumerate(service.ports):
                 wanted[port].append(f"services.{name}.ports[{index}]")
@@ -51,16 +58,51 @@ class Config(Section):
                 yield f"{owners[-1]}: port {port} is also wanted by {' and '.join(owners[:-1])}"
 
     def _routes(self) -> Iterator[str]:
-        taken: dict[str, str] = {}
+        taken: dict[tuple[str, str], str] = {}
+        for name, index, route in self._every_route():
+            here = f"services.{name}.routes[{index}]"
+            for path in PLATFORM_PATHS:
+                if route.prefix == path or route.prefix.startswith(f"{path}/"):
+                    yield f"{here}: {path} belongs to Escala's built-in service; choose another path"
+            for host in self.policy(name, route).hosts or ("",):
+                place = (host, route.prefix)
+                if place in taken:
+                    yield f"{here}: {host}{route.path} already leads to {taken[place]}"
+                taken.setdefault(place, f"services.{name}")
+
+    def _policies(self) -> Iterator[str]:
+        for name, index, route in self._every_route():
+            here = f"services.{name}.routes[{index}]"
+            policy = self.policy(name, route)
+            if route.cache is not None and not policy.public:
+                yield f"{here}: cache is for public routes; what a token is needed for is not everybody's"
+            if policy.public and any(limit.per == "token" for limit in route.rate_limits):
+                yield f"{here}: a public route has no token, so no limit per token"
+            if route.split is not None and route.split.service not in self.services:
+                yield f"{here}.split: there is no service {route.split.service!r}"
+            if route.split is not None and route.split.service == name:
+                yield f"{here}.split: {name!r} is where the route leads already"
+
+    def _every_route(self) -> Iterator[tuple[str, int, Route]]:
         for name, service in self.services.items():
             for index, route in enumerate(service.routes):
-                here = f"services.{name}.routes[{index}]"
-                for path in PLATFORM_PATHS:
-                    if route.prefix == path or route.prefix.startswith(f"{path}/"):
-                        yield f"{here}: {path} belongs to Escala's built-in service; choose another path"
-                if route.prefix in taken:
-                    yield f"{here}: {route.path} already leads to {taken[route.prefix]}"
-                taken.setdefault(route.prefix, f"services.{name}")
+                yield name, index, route
+
+    def policy(self, service: str, route: Route) -> Policy:
+        """Return what holds for a route: its own words, then its service's, then the gateway's."""
+        above = self.services.get(service)
+        return effective(self.gateway, *([above] if above else []), route)
+
+    def max_body(self, service: str) -> int:
+        """Return the largest request body that any route lets through to a service."""
+        routes = [(name, route) for name, _, route in self._every_route()]
+        reaching = [(n, r) for n, r in routes if n == service or (r.split is not None and r.split.service == service)]
+        return max((self.policy(n, r).max_body for n, r in reaching), default=self.gateway.max_body)
+
+    def balance(self, service: str) -> Balance:
+        """Return how requests are spread over the replicas of a service."""
+        own = self.services.get(service)
+        return merged(self.gateway.balance, own.balance) if own else self.gateway.balance
 
     @property
     def issuer(self) -> str:

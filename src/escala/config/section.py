@@ -56,6 +56,11 @@ UrlPath = Annotated[
     matching(r"/[A-Za-z0-9._~/-]{0,255}", 'a path such as "/data", of letters, digits and . _ ~ / -'),
     AfterValidator(_no_dot_segment),
 ]
+Health = Annotated[
+    str,
+    matching(r"tcp|/[A-Za-z0-9._~/-]{0,255}", 'a path such as "/health", or "tcp"'),
+    AfterValidator(_no_dot_segment),
+]
 Scope = Annotated[
     str,
     matching(r"[A-Za-z0-9][A-Za-z0-9:._/-]{0,63}", 'a scope such as "db:write", of letters, digits and : . _ / -'),
@@ -67,4 +72,27 @@ Identifier = Annotated[
 Name = Annotated[
     str,
     matching(r"[a-z][a-z0-9_-]{0,39}", "a name of small letters, digits, _ and -, at most 40, the first a letter"),
+]
+HeaderName = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "a header's name of letters, digits, _ and -")]
+HeaderValue = Annotated[str, matching(r"[\x20-\x7e]{0,2048}", "one line of printable ASCII, at most 2,048 characters")]
+CookieName = Annotated[
+    str, matching(r"[A-Za-z][A-Za-z0-9_-]{0,63}", "a cookie's name of letters, digits, _ and -, the first a letter")
+]
+HashKey = Annotated[
+    str,
+    matching(r"(header|cookie|query):[A-Za-z0-9][A-Za-z0-9_-]{0,63}", 'what to hash, such as "header:X-Tenant"'),
+]
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+HostPattern = Annotated[
+    str,
+    matching(
+        rf"(\*\.)?{_LABEL}(\.{_LABEL}){{0,8}}", 'a host in small letters such as "api.example.com" or "*.example.com"'
+    ),
+]
+Origin = Annotated[
+    str,
+    matching(
+        rf"\*|[a-z][a-z0-9+.-]{{0,20}}://{_LABEL}(\.{_LABEL}){{0,8}}(:\d{{1,5}})?",
+        'an origin such as "https://shop.example"',
+    ),
 ]

@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from escala.config.address import Port
+from escala.config.balance import Balance
+from escala.config.policy import Policy
 from escala.config.route import Route
-from escala.config.section import CommandLine, Many, Section, UrlPath, matching
+from escala.config.section import CommandLine, Health, Many, Section, matching
 from escala.config.units import Duration
 
 Target = Annotated[
@@ -37,7 +39,7 @@ class Replicas(Section):
         return self.max or self.min
 
 
-class Service(Section):
+class Service(Policy):
     app: Target | None = None
     """An ASGI app as "module:attribute"; served by uvicorn, one process a replica."""
     command: CommandLine | None = None
@@ -48,14 +50,20 @@ class Service(Section):
     ports: Many[Port] = ()
     """Ports of the first replicas, in order; further ones take free ports."""
     routes: Many[Route] = ()
-    health: UrlPath = "/health"
-    """Where a replica is asked whether it is well: below 400 says yes, and so does 404 where there is no such page."""
+    health: Health = "/health"
+    """Where a replica is asked whether it is well: below 400 says yes, and so does 404 where there is no such page;
+    "tcp" is content with a connection."""
+    protocol: Literal["http1", "h2"] = "http1"
+    """What the replicas speak; h2 is HTTP/2 without TLS, as gRPC servers do."""
+    balance: Balance = Balance()
     environment: dict[str, str] = Field(default_factory=dict)
     """Environment variables added for this service's replicas."""
     start_timeout: Duration = 30.0
     """How long a replica may take until it is ready; then it is stopped and tried again."""
     stop_timeout: Duration = 10.0
     """How long a replica may take to finish what it is doing before it is killed."""
+    drain_timeout: Duration = 60.0
+    """How long a replica that is taken away may finish requests before it is asked to stop."""
     concurrency: int = Field(default=10, ge=1, le=1000)
     """Jobs that one worker replica runs at a time."""
     access_log: bool = False

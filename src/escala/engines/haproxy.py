@@ -35,23 +35,27 @@ def find(configured: Path | None) -> Path:
     )
 
 
-def check(binary: Path, file: Path) -> None:
+def check(binary: Path, file: Path, descriptors: tuple[int, ...] = ()) -> None:
     """Let HAProxy read a configuration without starting it; raise EngineFailed with its words."""
-    done = subprocess.run([str(binary), "-c", "-f", str(file)], capture_output=True, text=True, check=False, timeout=30)
+    command = [str(binary), "-c", "-f", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, pass_fds=descriptors)
     if done.returncode != 0:
         words = [line for line in done.stderr.splitlines() if "[ALERT]" in line] or done.stderr.splitlines()
         raise EngineFailed("HAProxy", "refuses its configuration: " + " / ".join(words[:5]))
 
 
-def process(binary: Path, file: Path, stop_timeout: float) -> ProcessSpec:
+def process(
+    binary: Path, file: Path, master_socket: Path, descriptors: tuple[int, ...], stop_timeout: float
+) -> ProcessSpec:
     """Return the command: master-worker mode, so that a later configuration takes over without a dropped request."""
     return ProcessSpec(
         name="gateway",
-        argv=(str(binary), "-W", "-f", str(file)),
+        argv=(str(binary), "-W", "-S", f"unix@{master_socket},mode,600", "-f", str(file)),
         cwd=file.parent,
         environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
         stop_signal=signal.SIGUSR1,  # soft stop: no new connections, those in flight are finished,
         stop_timeout=stop_timeout,
+        descriptors=descriptors,
     )
 
 

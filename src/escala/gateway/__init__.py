@@ -1,6 +1,8 @@
 """The gateway and its balancer: HAProxy, rendered, checked, and changed while it runs."""
 
-from escala.gateway.gateway import Gateway
-from escala.gateway.upstream import Backend, Server
+from escala.gateway.gateway import Gateway, Listeners, Plan
+from escala.gateway.revocations import Revocations
+from escala.gateway.runtime import Traffic
+from escala.gateway.upstream import Backend, Server, ServerState
 
-__all__ = ["Backend", "Gateway", "Server"]
+__all__ = ["Backend", "Gateway", "Listeners", "Plan", "Revocations", "Server", "ServerState", "Traffic"]

@@ -1,62 +1,205 @@
 """The gateway: HAProxy with a configuration of ours."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from escala.auth.keys import KeyStore
-from escala.config import Address, Config
+from escala.config import Config, Service
 from escala.engines import haproxy
-from escala.gateway.render import HARD_STOP_SECONDS, render
-from escala.gateway.runtime import Runtime
-from escala.gateway.upstream import Backend, Paths
+from escala.errors import EngineFailed
+from escala.gateway.backend import server_options
+from escala.gateway.render import render
+from escala.gateway.revocations import Revocations
+from escala.gateway.routing import placed_routes, routes_map, services_map
+from escala.gateway.runtime import ReloadRefused, Runtime
+from escala.gateway.upstream import Backend, Key, Server, Surroundings
 from escala.layout import Layout, write_atomically
 from escala.process import ProcessSpec
 
+STOP_SECONDS = 10.0
+"""How long requests in flight may take to end when the gateway stops."""
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """What HAProxy listens on, as it is written in its configuration: inherited sockets ("fd@N") or addresses."""
+
+    bind: str
+    admin: str
+    redirect: str | None = None
+    descriptors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the gateway is to be: a configuration, all services (the built-in one too), the replicas of the moment."""
+
+    config: Config
+    services: Mapping[str, Service]
+    backends: Sequence[Backend]
+
 
 class Gateway:
-    """Writes, checks and describes the process; the supervisor runs it.
+    """Writes, checks, describes and changes the process; the supervisor runs it.
 
-    `backends` is asked at every start, so that a gateway that died comes back with the replicas of that moment.
+    `plan` is asked at every start and reload, so that a gateway that died comes back with the replicas of that moment.
+    Each configuration has a folder of its own for the files that it names, so that a refused one has touched nothing.
     """
 
-    def __init__(self, config: Config, layout: Layout, backends: Callable[[], Sequence[Backend]]) -> None:
-        self._config = config
+    def __init__(self, root: Path, layout: Layout, plan: Callable[[], Plan], revocations: Revocations) -> None:
+        self._root = root
         self._layout = layout
-        self._backends = backends
+        self._plan = plan
+        self._revocations = revocations
         self._binary: Path | None = None
-        self.runtime = Runtime(layout.run / "haproxy.sock")
-
-    @property
-    def address(self) -> Address:
-        return self._config.gateway.bind
+        self._number = 0
+        self._listeners: Listeners | None = None
+        self.runtime = Runtime(layout.run / "master.sock")
 
     def find_binary(self) -> Path:
         """Find HAProxy, once; raise EngineMissing where there is none."""
         if self._binary is None:
-            self._binary = haproxy.find(self._config.engines.haproxy.binary)
+            self._binary = haproxy.find(self._plan().config.engines.haproxy.binary)
         return self._binary
+
+    def listen(self, listeners: Listeners) -> None:
+        """Say what HAProxy shall listen on, before it is started."""
+        self._listeners = listeners
 
     def prepare(self) -> ProcessSpec:
         """Write the configuration, let HAProxy check it, and return what to run. Blocking."""
-        binary = self.find_binary()
-        public_key = self._layout.gateway / "public.pem"
-        write_atomically(public_key, KeyStore(self._layout).public_pem())
-        run = self._layout.run
-        paths = Paths(
-            socket=str(run / "haproxy.sock"), unavailable=str(run / "unavailable.sock"), public_key=str(public_key)
+        assert self._listeners is not None
+        self._write(self._plan())
+        return haproxy.process(
+            self.find_binary(),
+            self._file,
+            self._layout.run / "master.sock",
+            self._listeners.descriptors,
+            STOP_SECONDS + 1,
         )
-        file = self._layout.gateway / "haproxy.cfg"
-        candidate = file.with_suffix(".new")
-        write_atomically(candidate, render(self._config, self._backends(), paths))
-        haproxy.check(binary, candidate)
-        candidate.replace(file)
-        return haproxy.process(binary, file, HARD_STOP_SECONDS + 1)
+
+    def check(self, plan: Plan) -> None:
+        """Raise EngineFailed, with HAProxy's words, where it would refuse a plan. Changes nothing that is in use."""
+        folder = self._layout.gateway / "check"
+        try:
+            self._check(self._lay_out(plan, folder))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def reload(self) -> None:
+        """Let a new worker take over with the plan of this moment; raise where it cannot, with all as it was."""
+        before = self._file.read_text(encoding="utf-8")
+        await asyncio.to_thread(self._write, self._plan())
+        try:
+            await self.runtime.reload()
+        except ReloadRefused:
+            write_atomically(self._file, before)
+            raise
+        self._tidy()
 
     async def probe(self) -> None:
         """Return when the gateway takes connections; raise OSError while it does not."""
         await self.runtime.command("show info")
-        host, port = self.address
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-        _, writer = await asyncio.open_connection(host, port)
-        writer.close()
+
+    async def tell(self, service: str, server: Server) -> None:
+        """Let the balancer know how a replica is now."""
+        await self.runtime.apply(service, server)
+
+    async def add(self, service: str, server: Server) -> None:
+        """Make a new replica known to the balancer."""
+        plan = self._plan()
+        await self.runtime.add(service, server, server_options(plan.services[service], plan.config.balance(service)))
+
+    async def enforce_revocations(self) -> None:
+        """Refuse from now on what is revoked: the maps first, then the remembered tokens."""
+        tokens, users = self._revocations.maps()
+        await self.runtime.set_map(str(self._folder / "revoked-tokens.map"), tokens)
+        await self.runtime.set_map(str(self._folder / "revoked-users.map"), users)
+        await self.runtime.forget_tokens()
+
+    @property
+    def _file(self) -> Path:
+        return self._layout.gateway / "haproxy.cfg"
+
+    @property
+    def _folder(self) -> Path:
+        return self._layout.gateway / str(self._number)
+
+    def _write(self, plan: Plan) -> None:
+        """Lay out a configuration beside the present one, let HAProxy check it, and put it in place."""
+        number = self._number + 1
+        folder = self._layout.gateway / str(number)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            candidate = self._lay_out(plan, folder)
+            self._check(candidate)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        candidate.replace(self._file)
+        self._number = number
+
+    def _lay_out(self, plan: Plan, folder: Path) -> Path:
+        """Write a configuration and the files that it names into `folder`; return its path."""
+        folder.mkdir(mode=0o700)
+        routes = placed_routes(plan.config)
+        tokens, users = self._revocations.maps()
+        write_atomically(folder / "routes.map", routes_map(routes))
+        write_atomically(folder / "services.map", services_map(routes))
+        write_atomically(folder / "revoked-tokens.map", _lines(tokens))
+        write_atomically(folder / "revoked-users.map", _lines(users))
+        file = folder / "haproxy.cfg"
+        write_atomically(file, render(plan.config, plan.services, plan.backends, self._surroundings(plan, folder)))
+        return file
+
+    def _check(self, file: Path) -> None:
+        assert self._listeners is not None
+        haproxy.check(self.find_binary(), file, self._listeners.descriptors)
+
+    def _surroundings(self, plan: Plan, folder: Path) -> Surroundings:
+        assert self._listeners is not None
+        run = self._layout.run
+        gateway = plan.config.gateway
+        certificates = None
+        if gateway.tls is not None:
+            certificates = self._root / gateway.tls.certificates.expanduser()
+            if not certificates.exists():
+                raise EngineFailed(
+                    "HAProxy", f"gateway.tls.certificates: there is no {certificates}; see `escala cert`"
+                )
+        return Surroundings(
+            bind=self._listeners.bind,
+            redirect=self._listeners.redirect,
+            admin=self._listeners.admin,
+            socket=str(run / "haproxy.sock"),
+            unavailable=str(run / "unavailable.sock"),
+            collector=str(run / "access.sock") if gateway.access_log.enabled else None,
+            route_metrics=str(run / "metrics.sock"),
+            routes=str(folder / "routes.map"),
+            services=str(folder / "services.map"),
+            revoked_tokens=str(folder / "revoked-tokens.map"),
+            revoked_users=str(folder / "revoked-users.map"),
+            keys=self._keys(folder),
+            certificates=str(certificates) if certificates else None,
+        )
+
+    def _keys(self, folder: Path) -> tuple[Key, ...]:
+        keys = []
+        for number, public in enumerate(KeyStore(self._layout).public_keys()):
+            file = folder / f"{number}.pem"
+            write_atomically(file, public.pem)
+            keys.append(Key(public.kid, public.algorithm, str(file)))
+        return tuple(keys)
+
+    def _tidy(self) -> None:
+        """Remove the files of configurations that no worker reads any more: they are read once, at the start."""
+        for folder in self._layout.gateway.iterdir():
+            if folder.is_dir() and folder != self._folder:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lines(entries: Mapping[str, str]) -> str:
+    return "".join(f"{key} {value}\n" for key, value in entries.items())

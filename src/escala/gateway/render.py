@@ -3,280 +3,143 @@
 References: HAProxy 2.8 Configuration Manual; sections are named where a choice needs one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from escala.config import Config
+from escala.config import Config, Service
+from escala.gateway import limits, tokens
+from escala.gateway.backend import backend, cache_name
+from escala.gateway.frontend import LONGEST_LINE, frontend
 from escala.gateway.routing import Placed, placed_routes
-from escala.gateway.text import milliseconds, problem, quoted, regex
-from escala.gateway.upstream import Backend, Paths
+from escala.gateway.text import milliseconds, problem, quoted
+from escala.gateway.upstream import Backend, Surroundings
 
-BACK_1, BACK_2 = "\\1", "\\2"  # the groups of a regular expression
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-ALGORITHM = "RS256"
-TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068, section 2.1
-HARD_STOP_SECONDS = 10.0
-"""How long requests in flight may take to end when the gateway stops."""
+LONGEST_DRAIN = 600.0
+"""Seconds after which a worker that was replaced by a reload ends, whatever it still has."""
+
+_CACHE_MEGABYTES = 16
+_RING_BYTES = 4 * 1024**2
+_OWN_COUNTERS = 3  # what HAProxy has of sticky counters without being asked
 
 ERRORS = {
     400: "The request is malformed.",
     401: "This needs an access token.",
     403: "The token does not allow this.",
     404: "No route leads there.",
-    405: "This method is not known here.",
+    405: "This method is not allowed here.",
     408: "The request took too long to arrive.",
     413: "The body is larger than allowed.",
     429: "Too many requests; slow down.",
     500: "The gateway failed to handle this request.",
     502: "The service's answer was broken off or invalid.",
-    503: "No replica of the service is ready.",
+    503: "No replica of the service is free.",
     504: "The service took too long to answer.",
 }
 """Statuses that the gateway answers by itself, with the detail of each."""
 
 
-def render(config: Config, backends: Sequence[Backend], paths: Paths) -> str:
-    """Return the whole configuration."""
+def render(config: Config, services: Mapping[str, Service], backends: Sequence[Backend], around: Surroundings) -> str:
+    """Return the whole configuration; `services` has the built-in one too."""
     routes = placed_routes(config)
     sections = [
-        _global(config, paths),
-        _defaults(config),
-        _frontend(config, routes, paths),
-        _unavailable(paths),
-        *(_backend(backend, paths, [r for r in routes if r.service == backend.service]) for backend in backends),
+        _section("global", _global(config, routes, around)),
+        _section("defaults", _defaults(config)),
+        _section("frontend gateway", frontend(config, routes, around)),
+        _section("frontend unavailable", _unavailable(around)),
+        _section("frontend admin", _admin(around)),
     ]
+    if around.collector is not None:
+        sections.append(_section("ring access", _ring(around.collector)))
+        sections.append(_section("backend escala.collector", _collector(around)))
+    sections.append(_section(f"backend {tokens.TABLE}", tokens.table(config, routes)))
+    sections += [_section(f"backend {limit.table}", limits.table(limit)) for limit in limits.limits_of(routes)]
+    ages = sorted({placed.policy.cache for placed in routes if placed.policy.cache is not None})
+    sections += [_section(f"cache {cache_name(seconds)}", _cache(seconds)) for seconds in ages]
+    for live in backends:
+        lines = backend(live, services[live.service], config.balance(live.service), config.gateway, routes, around)
+        sections.append(_section(f"backend {live.service}", lines))
     return "# Written by Escala from escala.toml; changes made here are lost.\n\n" + "\n".join(sections)
 
 
-def _section(head: str, lines: Sequence[str]) -> str:
+def _section(head: str, lines: Iterator[str] | Sequence[str]) -> str:
     return "\n".join([head, *(f"    {line}" for line in lines)]) + "\n"
 
 
-def _global(config: Config, paths: Paths) -> str:
-    return _section(
-        "global",
-        [
-            f"maxconn {config.gateway.max_connections}",
-            f"stats socket {quoted('unix@' + paths.socket)} mode 600 level admin expose-fd listeners",
-            "log stdout format raw local0",
-            f"hard-stop-after {milliseconds(HARD_STOP_SECONDS)}",
-        ],
-    )
+def _global(config: Config, routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
+    yield f"maxconn {config.gateway.max_connections}"
+    if config.gateway.threads is not None:
+        yield f"nbthread {config.gateway.threads}"
+    yield f"stats socket {quoted('unix@' + around.socket)} mode 600 level admin expose-fd listeners"
+    yield "log stdout format raw local0 notice"
+    yield f"hard-stop-after {milliseconds(LONGEST_DRAIN)}"
+    counters = 2 + limits.counters(routes)  # the token's, the limits', the retries' budget
+    if counters > _OWN_COUNTERS:
+        yield f"tune.stick-counters {counters}"
+    if around.certificates is not None:
+        yield "ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets"
+        yield "tune.ssl.default-dh-param 2048"
 
 
-def _defaults(config: Config) -> str:
-    return _section(
-        "defaults",
-        [
-            "mode http",
-            "log global",
-            "option dontlognull",
-            "option http-keep-alive",
-            "option redispatch 1",
-            "retries 2",
-            # Each backend limits all but connection failures to idempotent methods.
-            "retry-on conn-failure empty-response",
-            "http-reuse always",
-            "timeout http-request 10s",
-            "timeout http-keep-alive 60s",
-            "timeout client 30s",
-            # Also how long a refused connection waits before its next try (at most 1 s; stream turn-around).
-            "timeout connect 250ms",
-            "timeout queue 5s",
-            f"timeout server {milliseconds(config.gateway.timeout)}",
-            "timeout check 2s",
-            "timeout tunnel 1h",
-            *(f"http-error {problem(status, detail)}" for status, detail in ERRORS.items()),
-        ],
-    )
+def _defaults(config: Config) -> Iterator[str]:
+    yield "mode http"
+    yield "log global"
+    yield "option dontlognull"
+    yield "option http-keep-alive"
+    # A client whose idle connection is closed by a reload may just be sending its next request on it.
+    yield "option idle-close-on-response"
+    yield "option redispatch 1"
+    # Each backend limits all but connection failures to idempotent methods.
+    yield "retry-on conn-failure empty-response"
+    yield "http-reuse always"
+    yield "timeout http-request 10s"
+    yield "timeout http-keep-alive 60s"
+    yield "timeout client 30s"
+    # Also how long a refused connection waits before its next try (at most 1 s; stream turn-around).
+    yield "timeout connect 250ms"
+    yield "timeout queue 5s"
+    yield f"timeout server {milliseconds(config.gateway.timeout)}"
+    yield f"timeout tunnel {milliseconds(config.gateway.idle_timeout)}"
+    yield "timeout check 2s"
+    for status, detail in ERRORS.items():
+        again = " hdr Retry-After 1" if status == 503 else ""
+        yield f"http-error {problem(status, detail)}{again}"
 
 
-def _frontend(config: Config, routes: Sequence[Placed], paths: Paths) -> str:
-    return _section(
-        "frontend gateway",
-        [
-            f"bind {config.gateway.bind}",
-            "unique-id-format %[uuid()]",
-            'log-format "%HM %HPO %ST %Ta ms %b/%s %ts %ID"',
-            *_hygiene(config),
-            *_choose_route(routes),
-            *_authenticate(config, paths),
-            *_authorize(routes),
-            *_rewrite(routes),
-            *_tell_service(),
-            *_rewrite_back(routes),
-            "http-after-response set-header X-Request-ID %[unique-id]",
-            # What went well is not a line; the counters have it.
-            "http-response set-log-level silent if { status lt 400 }",
-            "use_backend %[var(txn.service)]",
-        ],
-    )
-
-
-def _hygiene(config: Config) -> Iterator[str]:
-    """Refuse what no client sends in good faith, before it is looked at more closely."""
-    methods = " ".join(METHODS)
-    allow = quoted(", ".join(METHODS))
-    yield f"http-request deny {problem(405, ERRORS[405])} hdr Allow {allow} unless {{ method {methods} }}"
-    dots = "A path must not contain dot segments."
-    yield "http-request set-var(txn.path) path,url_dec"
-    for test in ("-m sub /../ /./", "-m end /.. /."):
-        yield f"http-request deny {problem(400, dots)} if {{ var(txn.path) {test} }}"
-    most = config.gateway.max_body
-    too_large = f"The body is larger than the {most} bytes allowed."
-    yield f"http-request deny {problem(413, too_large)} if {{ req.hdr(content-length) -m int gt {most} }}"
-
-
-def _choose_route(routes: Sequence[Placed]) -> Iterator[str]:
-    """Set txn.route and txn.service by the longest prefix that matches whole segments of the path."""
-    for name, service, route in routes:
-        new = "!{ var(txn.route) -m found }"
-        tests = (
-            [f"{{ path {route.prefix} }}", f"{{ path_beg {route.prefix}/ }}"] if route.prefix else ["{ path_beg / }"]
-        )
-        for test in tests:
-            yield f"http-request set-var(txn.route) str({name}) if {new} {test}"
-        yield f"http-request set-var(txn.service) str({service}) if {_is(name)}"
-        if route.public:
-            yield f"http-request set-var(txn.public) bool(true) if {_is(name)}"
-    yield f"http-request deny {problem(404, ERRORS[404])} if !{{ var(txn.service) -m found }}"
-
-
-def _authenticate(config: Config, paths: Paths) -> Iterator[str]:
-    """Verify the access token (RFC 9068, RFC 8725) of requests on routes that are not public."""
-    private = "!{ var(txn.public) -m bool }"
-    yield "http-request set-var(txn.bearer) http_auth_bearer"
-    yield (
-        f"http-request deny {problem(401, ERRORS[401])} hdr WWW-Authenticate Bearer"
-        f" if {private} !{{ var(txn.bearer) -m len gt 0 }}"
-    )
-    several = _invalid("The request has more than one token.")
-    yield f"http-request deny {several} if {private} {{ req.hdr_cnt(authorization) gt 1 }}"
-    yield (
-        f"http-request deny {_invalid('The token is not an access token of this system.')} if {private} "
-        + " || ".join(
-            [
-                f"!{{ var(txn.bearer),jwt_header_query('$.alg') -m str {ALGORITHM} }}",
-                f"{private} !{{ var(txn.bearer),jwt_header_query('$.typ') -m str {TOKEN_TYPE} }}",
-            ]
-        )
-    )
-    yield (
-        f"http-request deny {_invalid('The signature of the token is wrong.')}"
-        f' if {private} !{{ var(txn.bearer),jwt_verify("{ALGORITHM}",{quoted(paths.public_key)}) -m int 1 }}'
-    )
-    yield f"http-request set-var(txn.claims) var(txn.bearer),field(2,.),ub64dec if {private}"
-    yield "http-request set-var(txn.now) date()"
-    for claim, expected in (("iss", config.issuer), ("aud", config.audience)):
-        detail = f"The token is for another system ({claim})."
-        yield (
-            f"http-request deny {_invalid(detail)}"
-            f" if {private} !{{ var(txn.claims),json_query('$.{claim}') -m str {quoted(expected)} }}"
-        )
-    yield (
-        f"http-request deny {_invalid('The token has expired.')}"
-        f" if {private} !{{ var(txn.claims),json_query('$.exp','int'),sub(txn.now) -m int gt 0 }}"
-    )
-    yield (
-        f"http-request deny {_invalid('The token is not valid yet.')}"
-        f" if {private} {{ var(txn.claims),json_query('$.nbf','int'),sub(txn.now) -m int gt 0 }}"
-    )
-
-
-def _authorize(routes: Sequence[Placed]) -> Iterator[str]:
-    """Refuse tokens that lack a scope of the route. Blanks around the list make every scope a whole word."""
-    if not any(route.scopes for _, _, route in routes):
-        return
-    yield "http-request set-var(txn.scope) var(txn.claims),json_query('$.scope')"
-    yield 'http-request set-var-fmt(txn.scope) " %[var(txn.scope)] "'
-    for name, _, route in routes:
-        needed = " ".join(route.scopes)
-        challenge = quoted(f'Bearer error="insufficient_scope", scope="{needed}"')
-        for scope in route.scopes:
-            refusal = f"{problem(403, f'This needs the scopes: {needed}.')} hdr WWW-Authenticate {challenge}"
-            yield f'http-request deny {refusal} if {_is(name)} !{{ var(txn.scope) -m sub " {scope} " }}'
-
-
-def _rewrite(routes: Sequence[Placed]) -> Iterator[str]:
-    for name, _, route in routes:
-        if route.to is None:
-            continue
-        inner = route.to.rstrip("/")
-        if not inner and route.prefix:  # nothing would be left of a path that is the prefix itself
-            yield f"http-request set-path / if {_is(name)} {{ path {route.prefix} }}"
-        pattern = quoted(f"^{regex(route.prefix)}(/.*)?$" if inner else f"^{regex(route.prefix)}(/.*)$")
-        yield f"http-request replace-path {pattern} {quoted(inner + BACK_1)} if {_is(name)}"
-
-
-def _rewrite_back(routes: Sequence[Placed]) -> Iterator[str]:
-    """Let redirects within the service lead to where clients reach it."""
-    for name, _, route in routes:
-        if route.to is None:
-            continue
-        inner = route.to.rstrip("/")
-        pattern = quoted(f"^([a-z]+://[^/]+)?{regex(inner)}([/?].*)?$")
-        replacement = quoted(f"{BACK_1}{route.prefix}{BACK_2}")
-        for own in ("{ res.hdr(location) -m beg / }", "{ res.hdr(location),field(3,/),strcmp(txn.host) eq 0 }"):
-            yield f"http-response replace-header Location {pattern} {replacement} if {_is(name)} {own}"
-
-
-def _tell_service() -> Iterator[str]:
-    """Replace what clients claim about themselves by what is so."""
-    yield "http-request set-header X-Request-ID %[unique-id]"
-    yield "http-request set-header X-Forwarded-For %[src]"
-    yield "http-request set-header X-Forwarded-Proto http"
-    yield "http-request set-header X-Forwarded-Host %[req.hdr(host)]"
-    for header in ("Forwarded", "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-IP"):
-        yield f"http-request del-header {header}"
-    yield "http-request set-var(txn.host) req.hdr(host)"
-
-
-def _unavailable(paths: Paths) -> str:
+def _unavailable(around: Surroundings) -> Iterator[str]:
     """Answer for services without a replica, as their backup server.
 
     HAProxy itself answers nothing, and closes, when a retry that began on a reused connection finds no server.
     """
-    refusal = problem(503, ERRORS[503], request_id="%[req.hdr(x-request-id)]")
-    return _section(
-        "frontend unavailable",
-        [
-            f"bind {quoted('unix@' + paths.unavailable)} mode 600",
-            "no log",
-            f"http-request return {refusal} hdr Retry-After 1",
-        ],
-    )
+    detail = "No replica of the service is ready."
+    yield f"bind {quoted('unix@' + around.unavailable)} mode 600"
+    yield "no log"
+    yield f"http-request return {problem(503, detail, request_id='%[req.hdr(x-request-id)]')} hdr Retry-After 1"
 
 
-def _backend(backend: Backend, paths: Paths, routes: Sequence[Placed]) -> str:
-    lines = [
-        "balance leastconn",
-        "option httpchk",
-        f"http-check send meth GET uri {backend.health} hdr Host health.invalid",
-        # 404: the app has no such page, and is well enough to say so.
-        f"http-check expect rstatus {quoted('^([23]..|404)$')}",
-        # RFC 9110, section 9.2.2
-        "http-request disable-l7-retry unless { method GET HEAD OPTIONS TRACE PUT DELETE }",
-    ]
-    lines += [
-        f"http-request set-timeout server {milliseconds(route.timeout)} if {_is(name)}"
-        for name, _, route in routes
-        if route.timeout is not None
-    ]
-    # A refused connection is a process that is gone: out at the first, not when a check or the supervisor says so.
-    lines.append(
-        "default-server check inter 1s fastinter 250ms downinter 250ms fall 2 rise 1"
-        " observe layer4 error-limit 1 on-error mark-down"
-    )
-    lines += [
-        f"server {server.name} {server.address}{'' if server.ready else ' disabled'}" for server in backend.servers
-    ]
-    lines.append(f"server none {quoted('unix@' + paths.unavailable)} backup no-check")
-    return _section(f"backend {backend.service}", lines)
+def _admin(around: Surroundings) -> Iterator[str]:
+    yield f"bind {around.admin}"
+    yield "no log"
+    yield "http-request use-service prometheus-exporter if { path /metrics }"
+    if around.collector is not None:
+        yield "use_backend escala.collector if { path /metrics/routes }"
+    here = "There are /metrics and /metrics/routes."
+    yield f"http-request return {problem(404, here)} unless {{ path /metrics/routes }}"
 
 
-def _is(name: str) -> str:
-    return f"{{ var(txn.route) -m str {name} }}"
+def _ring(collector: str) -> Iterator[str]:
+    yield "format raw"
+    yield f"maxlen {LONGEST_LINE}"
+    yield f"size {_RING_BYTES}"
+    yield "timeout connect 1s"
+    yield "timeout server 10s"
+    yield f"server collector {quoted('unix@' + collector)}"
 
 
-def _invalid(detail: str) -> str:
-    challenge = quoted(f'Bearer error="invalid_token", error_description="{detail}"')
-    return f"{problem(401, detail)} hdr WWW-Authenticate {challenge}"
+def _collector(around: Surroundings) -> Iterator[str]:
+    yield f"server collector {quoted('unix@' + around.route_metrics)}"
+
+
+def _cache(seconds: float) -> Iterator[str]:
+    yield f"total-max-size {_CACHE_MEGABYTES}"
+    yield f"max-object-size {1024**2}"
+    yield f"max-age {max(1, round(seconds))}"
+    yield "process-vary on"

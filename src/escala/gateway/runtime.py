@@ -1,51 +1,207 @@
-"""HAProxy's Runtime API (Management Guide, section 9.3): changes to the running gateway without a reload."""
+"""HAProxy's Runtime API (Management Guide, section 9.3): changes to the running gateway without a reload.
+
+Commands go through the master, so that they reach the workers that an earlier reload left finishing their requests too.
+"""
 
 import asyncio
+import contextlib
+import csv
+import io
+from dataclasses import dataclass
 from pathlib import Path
 
 from escala.errors import EscalaError
+from escala.gateway.tokens import TABLE
 from escala.gateway.upstream import Server
 
 _TIMEOUT = 5.0
+_RELOAD_TIMEOUT = 30.0
+_FREE_TRIES = 50
+_FREE_PAUSE = 0.1
 
 
 class RuntimeRefused(EscalaError):
     def __init__(self, command: str, answer: str) -> None:
         self.command = command
         self.answer = answer
-        super().__init__(f"HAProxy refused {command!r}: {answer}")
+        super().__init__(f"HAProxy refused {command!r}: {answer or 'without a word'}")
+
+
+class ReloadRefused(EscalaError):
+    exit_code = 2
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+        super().__init__(f"HAProxy kept the old configuration; of the new one it says: {words}")
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What HAProxy counts for a replica (`server` "1") or a service (`server` "")."""
+
+    service: str
+    server: str
+    up: bool
+    inflight: int
+    queued: int
+    rate: int
+    """Requests in the last second."""
+    requests: int
+    errors: int
+    """Answers 5xx, and connections and answers that failed."""
 
 
 class Runtime:
-    """A client of the socket. Raises OSError while HAProxy is away, RuntimeRefused where it says no."""
+    """A client of the master's socket. Raises OSError while HAProxy is away, RuntimeRefused where it says no."""
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
+    def __init__(self, master: Path) -> None:
+        self._master = master
 
     async def command(self, text: str) -> str:
-        """Send one command and return its answer."""
-        async with asyncio.timeout(_TIMEOUT):
-            reader, writer = await asyncio.open_unix_connection(self._socket)
+        """Send one command to the worker that takes new connections, and return its answer."""
+        return await self._of_worker((await self._workers())[0], text)
+
+    async def everywhere(self, text: str) -> list[str]:
+        """Send one command to all workers; return their answers, the present one's first."""
+        present, *old = await self._workers()
+        answers = [await self._of_worker(present, text)]
+        for pid in old:
+            with contextlib.suppress(OSError, RuntimeRefused):  # it may end at any time
+                answers.append(await self._of_worker(pid, text))
+        return answers
+
+    async def reload(self) -> None:
+        """Let a new worker take over with the configuration as it is on disk; raise ReloadRefused where none can."""
+        answer = await self._ask("reload", _RELOAD_TIMEOUT)
+        head, _, words = answer.partition("\n")
+        if head.strip() != "Success=1":
+            alerts = [line.partition(" : ")[2] for line in words.splitlines() if "[ALERT]" in line]
+            raise ReloadRefused(" / ".join(alerts[:5]) or words.strip(" -\n") or answer or "nothing")
+
+    async def apply(self, service: str, server: Server) -> None:
+        """Let requests go to a replica that is ready, and send nothing new to one that is not."""
+        where = f"{service}/{server.name}"
+        if server.state != "ready":
+            await self._set(f"set server {where} state {server.state}")
+            return
+        address = server.address
+        command = f"set server {where} addr {address.host} port {address.port}"
+        for answer in (await self.everywhere(command))[:1]:
+            if "no need to change" not in answer and "changed from" not in answer:
+                raise RuntimeRefused(command, answer)
+        await self._set(f"set server {where} state ready")
+        await self._set(f"set server {where} health up")
+
+    async def add(self, service: str, server: Server, options: str) -> None:
+        """Make a replica known, without requests for now. One that is known already is none the worse."""
+        where = f"{service}/{server.name}"
+        answer = await self.command(f"add server {where} {server.address} id {server.number} {options}")
+        if "New server registered" in answer:
+            await self.command(f"enable health {where}")
+        elif "Already exists" not in answer:
+            raise RuntimeRefused(f"add server {where}", answer)
+
+    async def remove(self, service: str, name: str) -> None:
+        """Forget a replica; its process has ended, and the connections to it go within moments."""
+        where = f"{service}/{name}"
+        await self._set(f"set server {where} state maint")
+        for _ in range(_FREE_TRIES):
+            answer = await self.command(f"del server {where}")
+            if "deleted" in answer or "No such server" in answer:
+                return
+            await asyncio.sleep(_FREE_PAUSE)
+        raise RuntimeRefused(f"del server {where}", answer)
+
+    async def traffic(self) -> list[Traffic]:
+        """Return what is counted, of all workers together."""
+        found: dict[tuple[str, str], Traffic] = {}
+        for answer in await self.everywhere("show stat"):
+            for row in csv.DictReader(io.StringIO(answer.removeprefix("# "))):
+                if row["svname"] != "FRONTEND":
+                    seen = _traffic(row)
+                    before = found.get((seen.service, seen.server))
+                    found[seen.service, seen.server] = _together(before, seen) if before else seen
+        return list(found.values())
+
+    async def inflight(self, service: str, name: str) -> int:
+        """Return the requests that a replica is handling, whichever worker sent them."""
+        return sum(t.inflight for t in await self.traffic() if (t.service, t.server) == (service, name))
+
+    async def set_map(self, file: str, entries: dict[str, str]) -> None:
+        """Bring a map to exactly these entries."""
+        answer = await self.command(f"show map {file}")
+        known = {line.split()[1] for line in answer.splitlines() if len(line.split()) == 3}
+        for key, value in entries.items():
+            verb = "set" if key in known else "add"
+            await self.everywhere(f"{verb} map {file} {key} {value}")
+        for key in known - entries.keys():
+            await self.everywhere(f"del map {file} {key}")
+
+    async def forget_tokens(self) -> None:
+        """Let every token be verified again."""
+        await self.everywhere(f"clear table {TABLE}")
+
+    async def _set(self, text: str) -> None:
+        answer, *_ = await self.everywhere(text)
+        if answer:
+            raise RuntimeRefused(text, answer)
+
+    async def _workers(self) -> list[int]:
+        """Return the workers' process ids, the present one first."""
+        kind, workers, old = "", [], []
+        for line in (await self._ask("show proc")).splitlines():
+            if line.startswith("#"):
+                kind = line.strip("# ")
+            elif kind == "workers":
+                workers.append(int(line.split()[0]))
+            elif kind == "old workers":
+                old.append(int(line.split()[0]))
+        if not workers:
+            raise ConnectionError("HAProxy has no worker yet")
+        return [*workers, *old]
+
+    async def _of_worker(self, pid: int, text: str) -> str:
+        answer = await self._ask(f"@!{pid} {text}")
+        if "Can't find the target" in answer or "Can't connect" in answer:
+            raise ConnectionError(answer)
+        return answer
+
+    async def _ask(self, text: str, seconds: float = _TIMEOUT) -> str:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_unix_connection(self._master)
             try:
                 writer.write(f"{text}\n".encode())
-                await writer.drain()
+                writer.write_eof()  # the master goes on listening for commands otherwise
                 return (await reader.read()).decode().strip()
             finally:
                 writer.close()
 
-    async def apply(self, service: str, server: Server) -> None:
-        """Let requests go to a replica that is ready; send nothing more, at once, to one that is not."""
-        where = f"{service}/{server.name}"
-        if not server.ready:
-            await self._set(f"set server {where} state maint")
-            return
-        answer = await self.command(f"set server {where} addr {server.address.host} port {server.address.port}")
-        if "no need to change" not in answer and "changed from" not in answer:
-            raise RuntimeRefused(f"set server {where} addr", answer)
-        await self._set(f"set server {where} state ready")
-        await self._set(f"set server {where} health up")
 
-    async def _set(self, text: str) -> None:
-        answer = await self.command(text)
-        if answer:
-            raise RuntimeRefused(text, answer)
+def _traffic(row: dict[str, str]) -> Traffic:
+    def number(name: str) -> int:
+        return int(row.get(name) or 0)
+
+    service = row["svname"] == "BACKEND"
+    return Traffic(
+        service=row["pxname"],
+        server="" if service else row["svname"],
+        up=row["status"].startswith("UP"),
+        inflight=number("scur"),
+        queued=number("qcur"),
+        rate=number("rate"),
+        requests=number("stot"),
+        errors=number("hrsp_5xx") + number("econ") + number("eresp"),
+    )
+
+
+def _together(one: Traffic, other: Traffic) -> Traffic:
+    return Traffic(
+        service=one.service,
+        server=one.server,
+        up=one.up,
+        inflight=one.inflight + other.inflight,
+        queued=one.queued + other.queued,
+        rate=one.rate + other.rate,
+        requests=one.requests + other.requests,
+        errors=one.errors + other.errors,
+    )

@@ -1,18 +1,26 @@
-"""The live side of the gateway: the replicas that it forwards to."""
+"""The live side of the gateway: what it listens on, the keys it trusts, the replicas that it forwards to."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from escala.config import Address
+
+ServerState = Literal["ready", "drain", "maint"]
+"""drain: it finishes what it has; maint: nothing goes to it, nor is it checked."""
 
 
 @dataclass(frozen=True)
 class Server:
     """A replica as the balancer sees it."""
 
-    name: str
-    """Its number, such as "1"; HAProxy writes it behind the service's name."""
+    number: int
+    """HAProxy writes it behind the service's name, and hashes it."""
     address: Address
-    ready: bool
+    state: ServerState
+
+    @property
+    def name(self) -> str:
+        return str(self.number)
 
 
 @dataclass(frozen=True)
@@ -20,18 +28,41 @@ class Backend:
     """A service as the balancer sees it."""
 
     service: str
-    health: str
-    """Path of the health check."""
     servers: tuple[Server, ...]
 
 
 @dataclass(frozen=True)
-class Paths:
-    """Files that the configuration names."""
+class Key:
+    """A public key that verifies tokens."""
 
+    kid: str
+    algorithm: str
+    file: str
+    """PEM."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the configuration names outside of itself."""
+
+    bind: str
+    """Where clients connect: an address, or "fd@N" for a listening socket that HAProxy inherits."""
+    redirect: str | None
+    """The same for plain HTTP that is sent on to HTTPS."""
+    admin: str
+    """The same for metrics."""
     socket: str
     """The Runtime API's Unix socket."""
     unavailable: str
     """The Unix socket of the frontend that stands in for a service without replicas."""
-    public_key: str
-    """PEM."""
+    collector: str | None
+    """The Unix socket to which access log lines are streamed."""
+    route_metrics: str
+    """The Unix socket on which the collector answers."""
+    routes: str
+    services: str
+    revoked_tokens: str
+    revoked_users: str
+    """Maps."""
+    keys: tuple[Key, ...]
+    certificates: str | None

@@ -3,14 +3,17 @@
 import http.client
 import socket
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
+from escala.config.difference import Change
 from escala.errors import EscalaError, NotRunning
 from escala.project import Project
+from escala.supervisor.messages import Apply, Drain, Refusal, Reload, Revoke, Scale
 from escala.supervisor.status import Status
 
-_TIMEOUT = 10.0
+_TIMEOUT = 60.0
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -36,12 +39,27 @@ class Client:
     def stop(self) -> None:
         self._call("POST", "/stop")
 
-    def _call(self, method: str, path: str) -> bytes:
+    def scale(self, service: str, count: int) -> None:
+        self._call("POST", "/scale", Scale(service, count))
+
+    def drain(self, replica: str, drained: bool) -> None:
+        self._call("POST", "/drain", Drain(replica, drained))
+
+    def apply(self, *, dry: bool) -> list[Change]:
+        return msgspec.json.decode(self._call("POST", "/apply", Apply(dry)), type=list[Change])
+
+    def revoke(self, kind: Literal["token", "user"], value: str, expires_at: float | None) -> None:
+        self._call("POST", "/revoke", Revoke(kind, value, expires_at))
+
+    def reload(self, what: str) -> None:
+        self._call("POST", "/reload", Reload(what))
+
+    def _call(self, method: str, path: str, body: msgspec.Struct | None = None) -> bytes:
         connection = _UnixConnection(self._project.layout.control_socket)
         try:
-            connection.request(method, path)
+            connection.request(method, path, msgspec.json.encode(body) if body is not None else None)
             response = connection.getresponse()
-            body = response.read()
+            answer = response.read()
         except (FileNotFoundError, ConnectionError):
             raise NotRunning(self._project.name) from None
         except (OSError, http.client.HTTPException) as error:
@@ -49,5 +67,16 @@ class Client:
         finally:
             connection.close()
         if response.status >= 300:
-            raise EscalaError(f"the supervisor answered {response.status} to {method} {path}")
-        return body
+            raise _refused(answer) or EscalaError(f"the supervisor answered {response.status} to {method} {path}")
+        return answer
+
+
+def _refused(answer: bytes) -> EscalaError | None:
+    """Return what the supervisor raised, with its exit code."""
+    try:
+        refusal = msgspec.json.decode(answer, type=Refusal)
+    except msgspec.MsgspecError:
+        return None
+    error = EscalaError(refusal.error)
+    error.exit_code = refusal.exit_code
+    return error

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 import uvicorn
@@ -13,7 +14,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from escala.config.difference import Change
+from escala.errors import EscalaError
+from escala.supervisor.messages import Apply, Drain, Refusal, Reload, Revoke, Scale
 from escala.supervisor.status import Status
+
+
+class Operated(Protocol):
+    """What may be asked of a running project."""
+
+    async def status(self) -> Status: ...
+    def ask_to_stop(self, reason: str) -> None: ...
+    def scale(self, service: str, count: int) -> None: ...
+    async def drain(self, replica: str, drained: bool) -> None: ...
+    async def apply(self, *, dry: bool) -> list[Change]: ...
+    async def revoke(self, kind: str, value: str, expires_at: float | None) -> None: ...
+    async def reload(self, what: str) -> None: ...
 
 
 class _Server(uvicorn.Server):
@@ -23,18 +39,16 @@ class _Server(uvicorn.Server):
 
 
 class Control:
-    """Serves GET /status and POST /stop."""
+    """Serves GET /status and POST /stop, /scale, /drain, /apply, /revoke, /reload; bodies are JSON."""
 
-    def __init__(self, path: Path, *, status: Callable[[], Status], stop: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, operated: Operated) -> None:
         self._path = path
+        self._operated = operated
         self._socket = _bind(path)
-        app = Starlette(
-            routes=[
-                Route("/status", lambda request: _json(status())),
-                Route("/stop", self._stop, methods=["POST"]),
-            ]
-        )
-        self._ask_to_stop = stop
+        handlers = [self._stop, self._scale, self._drain, self._apply, self._revoke, self._reload]
+        routes = [Route("/status", self._status)]
+        routes += [Route(f"/{each.__name__.lstrip('_')}", each, methods=["POST"]) for each in handlers]
+        app = Starlette(routes=routes, exception_handlers={EscalaError: _refuse, msgspec.MsgspecError: _malformed})
         config = uvicorn.Config(
             app, log_config=None, log_level="error", access_log=False, lifespan="off", loop="asyncio", ws="none"
         )
@@ -50,9 +64,36 @@ class Control:
         if self._task is not None:
             await self._task
 
+    async def _status(self, request: Request) -> Response:
+        return _json(await self._operated.status())
+
     async def _stop(self, request: Request) -> Response:
-        self._ask_to_stop("asked by `escala down`")
+        self._operated.ask_to_stop("asked by `escala down`")
         return Response(status_code=202)
+
+    async def _scale(self, request: Request) -> Response:
+        asked = msgspec.json.decode(await request.body(), type=Scale)
+        self._operated.scale(asked.service, asked.count)
+        return Response(status_code=202)
+
+    async def _drain(self, request: Request) -> Response:
+        asked = msgspec.json.decode(await request.body(), type=Drain)
+        await self._operated.drain(asked.replica, asked.drained)
+        return Response(status_code=204)
+
+    async def _apply(self, request: Request) -> Response:
+        asked = msgspec.json.decode(await request.body(), type=Apply)
+        return _json(await self._operated.apply(dry=asked.dry))
+
+    async def _revoke(self, request: Request) -> Response:
+        asked = msgspec.json.decode(await request.body(), type=Revoke)
+        await self._operated.revoke(asked.kind, asked.value, asked.expires_at)
+        return Response(status_code=204)
+
+    async def _reload(self, request: Request) -> Response:
+        asked = msgspec.json.decode(await request.body(), type=Reload)
+        await self._operated.reload(asked.what)
+        return Response(status_code=204)
 
 
 def _bind(path: Path) -> socket.socket:
@@ -63,5 +104,14 @@ def _bind(path: Path) -> socket.socket:
     return server
 
 
-def _json(status: Status) -> Response:
-    return Response(msgspec.json.encode(status), media_type="application/json")
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, EscalaError)
+    return _json(Refusal(str(error), error.exit_code), 409)
+
+
+async def _malformed(request: Request, error: Exception) -> Response:
+    return _json(Refusal(f"the command line and the running supervisor are of different versions: {error}", 1), 400)

@@ -66,6 +66,38 @@ class Narrator:
         self._say(f"{event.replica}: the gateway was not told ({event.reason}); its health checks will find out")
 
     @tell.register
+    def _(self, event: events.RevocationsUnread) -> None:
+        self._say(f"new revocations cannot be read ({event.reason}); those known hold, and it is tried again")
+
+    @tell.register
+    def _(self, event: events.Revoked) -> None:
+        self._say(f"a {event.kind} was revoked")
+
+    @tell.register
+    def _(self, event: events.Scaled) -> None:
+        self._say(f"{event.service}: {event.before} → {event.after} replicas")
+
+    @tell.register
+    def _(self, event: events.ReplicaLeft) -> None:
+        self._say(f"{event.name} left after {format_duration(event.seconds)}")
+
+    @tell.register
+    def _(self, event: events.Drained) -> None:
+        self._say(f"{event.name} gets {'no new requests' if event.drained else 'requests again'}")
+
+    @tell.register
+    def _(self, event: events.Applied) -> None:
+        self._say(f"configuration applied: {event.changes} change{'' if event.changes == 1 else 's'}")
+
+    @tell.register
+    def _(self, event: events.Reloaded) -> None:
+        self._say(f"the gateway took over changed {event.what}")
+
+    @tell.register
+    def _(self, event: events.ReloadFailed) -> None:
+        self._say(f"changed {event.what} were not taken over: {event.reason}")
+
+    @tell.register
     def _(self, event: events.Stopping) -> None:
         self._say(f"stopping: {event.reason}")
 

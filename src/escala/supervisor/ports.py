@@ -21,6 +21,14 @@ def require_free(address: Address, wanted_by: str) -> None:
         raise StartError(f"{address}, wanted by {wanted_by}: {error.strerror}") from None
 
 
+def reserve(address: Address, wanted_by: str) -> socket.socket:
+    """Bind `address` for somebody who will listen on it; raise PortTaken as `require_free` does."""
+    require_free(address, wanted_by)
+    server = _socket(address)
+    server.bind((address.host, address.port))
+    return server
+
+
 def is_free(address: Address) -> bool:
     try:
         _try(address)
@@ -56,8 +64,12 @@ def holder(port: int) -> str | None:
 
 def _try(address: Address) -> None:
     """Bind without SO_REUSEPORT: HAProxy sets it, so two gateways would share a port and its requests."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with _socket(address) as probe:
         probe.bind((address.host, address.port))
         probe.listen(1)
+
+
+def _socket(address: Address) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made

@@ -29,10 +29,16 @@ def program_path() -> str:
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
-def public_paths(service: Service) -> list[str]:
+def public_paths(config: Config, service: str) -> list[str]:
     """Return the prefixes that need no token, and with "!" those that do, as the service sees them."""
-    routes = [("" if route.public else "!") + (route.to or route.path) for route in service.routes]
-    return [service.health, *routes]
+    routes = [
+        ("" if config.policy(name, route).public else "!") + (route.to or route.path)
+        for name, each in config.services.items()
+        for route in each.routes
+        if name == service or (route.split is not None and route.split.service == service)
+    ]
+    health = services(config)[service].health
+    return routes if health == "tcp" else [health, *routes]
 
 
 def environment_for(
@@ -48,7 +54,7 @@ def environment_for(
         jwks=str(project.layout.jwks),
         issuer=project.config.issuer,
         audience=project.config.audience,
-        public=" ".join(public_paths(services(project.config)[service])) if service else "",
+        public=" ".join(public_paths(project.config, service)) if service else "",
         cache_entries=str(project.config.cache.entries),
         data=str(project.layout.data),
     )
@@ -64,7 +70,7 @@ def replica_spec(
         port = str(address.port)
         argv = tuple(word.replace("$PORT", port).replace("${PORT}", port) for word in shlex.split(service.target))
     else:
-        argv = _python_argv(project, service, address)
+        argv = _python_argv(project, service, project.config.max_body(service_name), address)
     return ProcessSpec(
         name=replica_name(service_name, number),
         argv=argv,
@@ -79,12 +85,12 @@ def replica_spec(
     )
 
 
-def _python_argv(project: Project, service: Service, address: Address) -> tuple[str, ...]:
+def _python_argv(project: Project, service: Service, max_body: int, address: Address) -> tuple[str, ...]:
     options = {
         "--root": project.root,
         "--host": address.host,
         "--port": address.port,
-        "--max-body": project.config.gateway.max_body,
+        "--max-body": max_body,
         "--stop-timeout": max(0.5, service.stop_timeout - 0.5),  # to end by itself before it is killed
         "--concurrency": service.concurrency,
     }
@@ -93,15 +99,18 @@ def _python_argv(project: Project, service: Service, address: Address) -> tuple[
     return (sys.executable, "-m", "escala.replica", service.kind, service.target, *words, *flags)
 
 
-async def probe(address: Address, path: str) -> None:
+async def probe(address: Address, health: str) -> None:
     """Return when the replica says that it is well; raise OSError while it does not.
 
-    Well is a status below 400, or 404 from an app that has no such page: the same rule as the gateway's checks.
+    Well is a status below 400, or 404 from an app that has no such page: the same rule as the gateway's checks. With
+    health "tcp" a connection is enough.
     """
     async with asyncio.timeout(2):
         reader, writer = await asyncio.open_connection(address.host, address.port)
         try:
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+            if health == "tcp":
+                return
+            writer.write(f"GET {health} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
             status = (await reader.readline()).split()
         finally:
             writer.close()

@@ -1,22 +1,64 @@
-"""The replicas of a running project: the table of them, their addresses, and how the balancer sees them."""
+"""The replicas of a running project: the table of them, their addresses, how many there are, and who leaves."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 from escala.config import Address, Service
-from escala.gateway import Backend, Server
+from escala.errors import EscalaError
+from escala.events import Emit, ReplicaLeft
+from escala.gateway import Backend, Server, ServerState
 from escala.process import ProcessSpec
 from escala.project import Project
 from escala.supervisor import ports
 from escala.supervisor.child import Child, Duties
 from escala.supervisor.replica import probe, replica_name, replica_spec, services
 
+MOST = 256
+"""Replicas of one service."""
+
+_GONE_SECONDS = 60.0
+"""How long replicas of a service that is no longer there may finish their requests."""
+
 _NO_ADDRESS = Address("127.0.0.1", 1)
 """Of a replica that never came so far as to have one; HAProxy wants one all the same."""
 
 
+class Balancing(Protocol):
+    """What the table tells the balancer."""
+
+    async def tell(self, service: str, server: Server) -> None: ...
+    async def remove(self, service: str, number: int) -> None: ...
+    async def until_idle(self, service: str, number: int, seconds: float) -> None: ...
+
+
+@dataclass
+class Replica:
+    """A row of the table."""
+
+    service: str
+    number: int
+    child: Child
+    address: Address = _NO_ADDRESS
+    drained: bool = False
+    """Whether somebody asked that no new requests go to it."""
+    leaving: bool = False
+
+    @property
+    def state(self) -> ServerState:
+        if self.leaving or self.drained:
+            return "drain"
+        return "ready" if self.child.state == "ready" else "maint"
+
+    @property
+    def server(self) -> Server:
+        return Server(self.number, self.address, self.state)
+
+
 class Replicas:
-    """`environment` gives a replica's variables; `changed` is awaited when one became ready, and when it ended."""
+    """`environment` gives a replica's variables."""
 
     def __init__(
         self,
@@ -24,91 +66,148 @@ class Replicas:
         make_child: Callable[[str, Duties], Child],
         *,
         environment: Callable[[str, str], Mapping[str, str]],
-        changed: Callable[[str, Server], Awaitable[None]],
+        balancer: Balancing,
+        emit: Emit,
     ) -> None:
-        self._project = project
+        self.project = project
         self._make_child = make_child
         self._environment = environment
-        self._changed = changed
-        self._services = services(project.config)
-        self._addresses: dict[str, Address] = {}
-        self.children: dict[str, Child] = {}
+        self._balancer = balancer
+        self._emit = emit
+        self._table: dict[str, Replica] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    @property
+    def services(self) -> dict[str, Service]:
+        """All services, the built-in one among them."""
+        return services(self.project.config)
+
+    @property
+    def children(self) -> dict[str, Child]:
+        return {name: replica.child for name, replica in self._table.items()}
 
     def require_ports(self) -> None:
         """Raise PortTaken where a pinned port is not to be had."""
-        for service_name, number, service in self._every():
-            if number <= len(service.ports):
-                ports.require_free(_pinned(service, number), replica_name(service_name, number))
+        for service_name, service in self.services.items():
+            for number in range(1, service.replicas.min + 1):
+                if number <= len(service.ports):
+                    ports.require_free(_pinned(service, number), replica_name(service_name, number))
 
     def start(self) -> None:
-        for service_name, number, service in self._every():
-            name = replica_name(service_name, number)
-            self.children[name] = self._make_child(name, self._duties(service_name, number, service))
-        for child in self.children.values():
-            child.start()
+        for service_name, service in self.services.items():
+            self.scale(service_name, service.replicas.min)
 
     async def wait_first(self) -> None:
         """Wait until every service has a replica that is ready, or none that has not shown that it cannot start."""
-        await asyncio.gather(*(self._wait_first_of(service_name) for service_name in self._services))
+        await asyncio.gather(*(self._wait_first_of(service_name) for service_name in self.services))
 
     def address(self, name: str) -> str:
-        return str(self._addresses.get(name, ""))
+        replica = self._table.get(name)
+        return str(replica.address) if replica and replica.address != _NO_ADDRESS else ""
+
+    def drained(self, name: str) -> bool:
+        return name in self._table and self._table[name].state == "drain"
 
     def backends(self) -> list[Backend]:
         """Return the replicas as they are now."""
         return [
-            Backend(
-                service_name,
-                service.health,
-                tuple(
-                    self._server(service_name, number, self._is_ready(service_name, number))
-                    for number in _numbers(service)
-                ),
-            )
-            for service_name, service in self._services.items()
+            Backend(service_name, tuple(replica.server for replica in self._of(service_name)))
+            for service_name in self.services
         ]
 
-    def _every(self) -> Iterator[tuple[str, int, Service]]:
-        for service_name, service in self._services.items():
-            for number in _numbers(service):
-                yield service_name, number, service
+    def scale(self, service_name: str, count: int) -> tuple[int, int]:
+        """Begin to run `count` replicas: further ones start, or the last ones finish their requests and go.
 
-    def _is_ready(self, service_name: str, number: int) -> bool:
-        return self.children[replica_name(service_name, number)].state == "ready"
+        Return how many there were and how many there will be.
+        """
+        staying = [replica for replica in self._of(service_name) if not replica.leaving]
+        taken = {replica.number for replica in self._of(service_name)}
+        free = (number for number in range(1, MOST + len(taken) + 1) if number not in taken)
+        for _ in range(count - len(staying)):
+            self._add(service_name, next(free))
+        for replica in sorted(staying, key=lambda replica: -replica.number)[: max(0, len(staying) - count)]:
+            replica.leaving = True
+            self._spawn(self._leave(replica))
+        return len(staying), count
 
-    def _server(self, service_name: str, number: int, ready: bool) -> Server:
-        address = self._addresses.get(replica_name(service_name, number), _NO_ADDRESS)
-        return Server(str(number), address, ready)
+    def count(self, service_name: str) -> int:
+        """Return how many replicas a service has that are there to stay."""
+        return sum(not replica.leaving for replica in self._of(service_name))
 
-    def _duties(self, service_name: str, number: int, service: Service) -> Duties:
+    async def drain(self, name: str, wanted: bool) -> None:
+        """Send no new requests to a replica, or send them again."""
+        replica = self._table.get(name)
+        if replica is None:
+            raise EscalaError(f"there is no replica {name!r}; there are: {', '.join(self._table)}")
+        if replica.leaving:
+            raise EscalaError(f"{name} is leaving already")
+        replica.drained = wanted
+        await self._balancer.tell(replica.service, replica.server)
+
+    async def wait_ready(self, service_name: str) -> None:
+        """Wait until a service has a replica that is ready; raise the reason where it cannot have one."""
+        await self._wait_first_of(service_name)
+        mine = self._of(service_name)
+        if not any(replica.child.state == "ready" for replica in mine):
+            words = mine[0].child.last_words() if mine else "it has no replica"
+            raise EscalaError(f"{service_name} does not become ready: {words}")
+
+    def _of(self, service_name: str) -> list[Replica]:
+        mine = [replica for replica in self._table.values() if replica.service == service_name]
+        return sorted(mine, key=lambda replica: replica.number)
+
+    def _add(self, service_name: str, number: int) -> None:
         name = replica_name(service_name, number)
 
         async def prepare() -> ProcessSpec:
-            self._addresses[name] = address = self._address(name, number, service)
-            return replica_spec(self._project, service_name, number, address, self._environment(service_name, name))
+            replica.address = address = _address(replica, self.services.get(service_name, service))
+            return replica_spec(self.project, service_name, number, address, self._environment(service_name, name))
 
-        async def changed(ready: bool) -> None:
-            await self._changed(service_name, self._server(service_name, number, ready))
+        async def changed(state: ServerState) -> None:
+            if not replica.leaving:
+                chosen: ServerState = "drain" if replica.drained and state == "ready" else state
+                await self._balancer.tell(service_name, Server(number, replica.address, chosen))
 
-        return Duties(
+        service = self.services[service_name]
+        duties = Duties(
             prepare=prepare,
-            probe=lambda: probe(self._addresses[name], service.health),
+            probe=lambda: probe(replica.address, service.health),
             start_timeout=service.start_timeout,
-            on_ready=lambda: changed(True),
-            on_end=lambda: changed(False),
+            on_ready=lambda: changed("ready"),
+            on_end=lambda: changed("maint"),
         )
+        replica = self._table[name] = Replica(service_name, number, self._make_child(name, duties))
+        replica.child.start()
 
-    def _address(self, name: str, number: int, service: Service) -> Address:
-        """Return the pinned address of a replica, or the one it had, or a free one."""
-        if number <= len(service.ports):
-            ports.require_free(_pinned(service, number), name)
-            return _pinned(service, number)
-        before = self._addresses.get(name)
-        return before if before and ports.is_free(before) else Address("127.0.0.1", ports.free_port())
+    async def _leave(self, replica: Replica) -> None:
+        """Take a replica away: no new requests, those in flight end, then the process, then its place."""
+        began = time.monotonic()
+        service = self.services.get(replica.service)  # none where the service itself is gone, and its backend with it
+        if service is not None:
+            await self._balancer.tell(replica.service, replica.server)
+        if replica.child.state == "ready":
+            seconds = service.drain_timeout if service else _GONE_SECONDS
+            await self._balancer.until_idle(replica.service, replica.number, seconds)
+        await replica.child.stop()
+        if service is not None:
+            await self._balancer.remove(replica.service, replica.number)
+        name = replica_name(replica.service, replica.number)
+        del self._table[name]
+        self._emit(ReplicaLeft(name, time.monotonic() - began))
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def stop_leaving(self) -> None:
+        """Give up waiting for those that leave; whoever stops all children stops them too."""
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
 
     async def _wait_first_of(self, service_name: str) -> None:
-        mine = [child for name, child in self.children.items() if name.partition("/")[0] == service_name]
-        waiting = {asyncio.create_task(child.wait_tried()) for child in mine}
+        waiting = {asyncio.create_task(replica.child.wait_tried()) for replica in self._of(service_name)}
         try:
             for tried in asyncio.as_completed(waiting):
                 if await tried:
@@ -118,8 +217,13 @@ class Replicas:
                 task.cancel()
 
 
-def _numbers(service: Service) -> range:
-    return range(1, service.replicas.min + 1)
+def _address(replica: Replica, service: Service) -> Address:
+    """Return the pinned address of a replica, or the one it had, or a free one."""
+    if replica.number <= len(service.ports):
+        ports.require_free(_pinned(service, replica.number), replica_name(replica.service, replica.number))
+        return _pinned(service, replica.number)
+    before = replica.address
+    return before if before != _NO_ADDRESS and ports.is_free(before) else Address("127.0.0.1", ports.free_port())
 
 
 def _pinned(service: Service, number: int) -> Address:

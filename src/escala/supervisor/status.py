@@ -6,6 +6,7 @@ import time
 import msgspec
 import psutil
 
+from escala.gateway import Traffic
 from escala.supervisor.child import Child
 
 
@@ -22,6 +23,30 @@ class ProcessStatus(msgspec.Struct, kw_only=True):
     memory: int | None
     """Bytes (proportional set size) of the process and its children."""
 
+    drained: bool = False
+    """Whether it gets no new requests."""
+    inflight: int | None = None
+    """Requests that it is handling; None for what is no replica behind the gateway."""
+    queued: int | None = None
+    """Requests that wait for it."""
+    rate: int | None = None
+    """Requests in the last second."""
+    requests: int | None = None
+    errors: int | None = None
+    """Answers 5xx, and connections and answers that failed."""
+
+
+class ServiceStatus(msgspec.Struct, kw_only=True):
+    name: str
+    replicas: int
+    """How many there are to be."""
+    inflight: int
+    queued: int
+    """Requests that wait for any of its replicas."""
+    rate: int
+    requests: int
+    errors: int
+
 
 class Status(msgspec.Struct, kw_only=True):
     project: str
@@ -34,9 +59,24 @@ class Status(msgspec.Struct, kw_only=True):
     memory: int | None
     """Bytes of the supervisor itself."""
     processes: list[ProcessStatus]
+    services: list[ServiceStatus]
+    metrics: str
+    """The URL of the gateway's metrics."""
 
 
-def describe(child: Child, address: str) -> ProcessStatus:
+def describe_service(name: str, replicas: int, traffic: Traffic | None) -> ServiceStatus:
+    return ServiceStatus(
+        name=name,
+        replicas=replicas,
+        inflight=traffic.inflight if traffic else 0,
+        queued=traffic.queued if traffic else 0,
+        rate=traffic.rate if traffic else 0,
+        requests=traffic.requests if traffic else 0,
+        errors=traffic.errors if traffic else 0,
+    )
+
+
+def describe(child: Child, address: str, drained: bool = False, traffic: Traffic | None = None) -> ProcessStatus:
     service, _, replica = child.name.partition("/")
     alive = child.process is not None and child.process.returncode is None
     pid = child.process.pid if child.process is not None and alive else None
@@ -49,6 +89,12 @@ def describe(child: Child, address: str) -> ProcessStatus:
         restarts=child.restarts,
         uptime=time.time() - child.ready_at if child.ready_at else None,
         memory=memory_of(pid) if pid else None,
+        drained=drained,
+        inflight=traffic.inflight if traffic else None,
+        queued=traffic.queued if traffic else None,
+        rate=traffic.rate if traffic else None,
+        requests=traffic.requests if traffic else None,
+        errors=traffic.errors if traffic else None,
     )
 
 

@@ -12,21 +12,42 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from escala.config.difference import Change
 from escala.errors import EngineFailed, EscalaError
-from escala.events import BalancerUnreachable, Emit, LeftoverStopped, Opened, Prepared, Preparing, Stopped, Stopping
-from escala.gateway import Gateway, Server
+from escala.events import (
+    Applied,
+    Drained,
+    Emit,
+    LeftoverStopped,
+    Opened,
+    Prepared,
+    Preparing,
+    Reloaded,
+    ReloadFailed,
+    Revoked,
+    Scaled,
+    Stopped,
+    Stopping,
+)
+from escala.gateway import Gateway, Plan, Revocations
 from escala.process import ProcessSpec
 from escala.project import Project
-from escala.supervisor import ports, prepare
+from escala.supervisor import prepare
+from escala.supervisor.application import Application
+from escala.supervisor.balancer import Balancer
+from escala.supervisor.certificates import Certificates
 from escala.supervisor.child import Child, Duties
+from escala.supervisor.collector import COLLECTOR, collector_duties
 from escala.supervisor.control import Control
+from escala.supervisor.doors import Doors
 from escala.supervisor.engines import Engines
 from escala.supervisor.lock import Lock
 from escala.supervisor.logs import Logs
 from escala.supervisor.registry import Registry
-from escala.supervisor.replica import environment_for, replica_name
-from escala.supervisor.replicas import Replicas
-from escala.supervisor.status import Status, describe, memory_of
+from escala.supervisor.replica import environment_for
+from escala.supervisor.replicas import MOST, Replicas
+from escala.supervisor.revocations import RevocationKeeper, never_later_than
+from escala.supervisor.status import Status, describe, describe_service, memory_of
 
 GATEWAY = "gateway"
 GATEWAY_START_SECONDS = 10.0
@@ -48,11 +69,23 @@ class Supervisor:
         self._lock = Lock(project)
         self._registry = Registry(project.layout.processes)
         self._engines = Engines(project, self._make_child, emit)
-        self._replicas = Replicas(project, self._make_child, environment=self._environment, changed=self._tell_balancer)
-        self._gateway = Gateway(project.config, project.layout, self._replicas.backends)
+        self._revocations = Revocations()
+        self._gateway = Gateway(project.root, project.layout, self._plan, self._revocations)
+        self._balancer = Balancer(self._gateway, lambda: self._replicas.backends(), emit)
+        self._replicas = Replicas(
+            project, self._make_child, environment=self._environment, balancer=self._balancer, emit=emit
+        )
+        self._application = Application(self._gateway, self._balancer, self._replicas, self._adopt)
+        self._keeper = RevocationKeeper(
+            self._revocations,
+            url=lambda: self._engines.postgres_url,
+            enforce=self._balancer.revoke,
+            emit=emit,
+        )
+        self._certificates = Certificates(project)
+        self._collector: Child | None = None
         self._gateway_child: Child | None = None
-        self._listening = False
-        """Whether HAProxy's Runtime API takes commands."""
+        self._doors: Doors | None = None
         self._phase = "starting"
         self._began = time.monotonic()
         self._started_at = time.time()
@@ -63,7 +96,7 @@ class Supervisor:
         """Start everything, watch over it until asked to stop, stop everything. Sets `opened` when all is open."""
         self.project.layout.create()
         self._lock.take()
-        control = Control(self.project.layout.control_socket, status=self.status, stop=self.ask_to_stop)
+        control = Control(self.project.layout.control_socket, self)
         self._listen_to_signals()
         control.start()
         try:
@@ -88,31 +121,96 @@ class Supervisor:
             for child in self._children().values():
                 child.kill()
 
-    def status(self) -> Status:
+    async def status(self) -> Status:
+        traffic = {(each.service, each.server): each for each in await self._balancer.traffic()}
+        processes = []
+        for name, child in self._children().items():
+            service, _, number = name.partition("/")
+            counted = traffic.get((service, number)) if number else None
+            processes.append(describe(child, self._address(name), self._replicas.drained(name), counted))
+        admin = self._doors.admin if self._doors else None
         return Status(
             project=self.project.name,
             phase=self._phase,
             pid=os.getpid(),
-            url=self._gateway.address.url,
+            url=self._url,
             started_at=self._started_at,
             memory=memory_of(os.getpid(), with_children=False),
-            processes=[describe(child, self._address(name)) for name, child in self._children().items()],
+            processes=processes,
+            services=[
+                describe_service(name, self._replicas.count(name), traffic.get((name, "")))
+                for name in self._replicas.services
+            ],
+            metrics=f"{admin.url}/metrics" if admin else "",
         )
+
+    # What may be asked of it while it runs
+
+    def scale(self, service: str, count: int) -> None:
+        """Begin to run another number of replicas."""
+        self._require_ready()
+        known = self.project.config.services
+        if service not in known:
+            raise EscalaError(f"there is no service {service!r}; there are: {', '.join(known)}")
+        if not 1 <= count <= MOST:
+            raise EscalaError(f"a service has between 1 and {MOST} replicas, not {count}")
+        before, after = self._replicas.scale(service, count)
+        self._emit(Scaled(service, before, after))
+
+    async def drain(self, replica: str, drained: bool) -> None:
+        """Send no new requests to a replica, or send them again."""
+        self._require_ready()
+        await self._replicas.drain(replica, drained)
+        self._emit(Drained(replica, drained))
+
+    async def apply(self, *, dry: bool) -> list[Change]:
+        """Take over what the project's file says now; with `dry` only tell what is different."""
+        self._require_ready()
+        if dry:
+            return (await asyncio.to_thread(self._application.read, self.project))[1]
+        changes = await self._application.apply(self.project)
+        if changes:
+            self._emit(Applied(len(changes)))
+        return changes
+
+    async def revoke(self, kind: str, value: str, expires_at: float | None) -> None:
+        """Refuse a token, or all tokens that a user has; returns when the gateway does."""
+        self._require_ready()
+        await self._keeper.add(kind, value, expires_at or never_later_than(self.project.config.auth.max_ttl))
+        self._emit(Revoked(kind))
+
+    async def reload(self, what: str) -> None:
+        """Let the gateway read keys and certificates again."""
+        self._require_ready()
+        await self._balancer.reload()
+        self._emit(Reloaded(what))
+
+    def _require_ready(self) -> None:
+        if self._phase != "ready":
+            raise EscalaError(f"{self.project.name} is {self._phase}; try again when it is open")
+
+    def _adopt(self, project: Project) -> None:
+        self.project = self._replicas.project = project
+        self._certificates = Certificates(project)
 
     # The start, step by step
 
     async def _start(self) -> None:
         for leftover in await asyncio.to_thread(self._registry.stop_leftovers):
             self._emit(LeftoverStopped(leftover.name, leftover.pid))
-        self._require_gateway_port()
+        self._doors = Doors(self.project.config.gateway)
+        self._gateway.listen(self._doors.listeners)
         self._replicas.require_ports()
         self._gateway.find_binary()
         await self._unless_stopped(self._engines.start())
         await self._unless_stopped(self._engines.migrate())
+        await self._unless_stopped(self._keeper.load())
         await self._unless_stopped(self._prepare())
+        await self._unless_stopped(self._start_collector())
         self._replicas.start()
         await self._unless_stopped(self._replicas.wait_first())
         await self._unless_stopped(self._open_gateway())
+        self._keeper.start()
 
     async def _unless_stopped(self, step: Coroutine[Any, Any, None]) -> None:
         """Do `step`; give it up when somebody asks to stop."""
@@ -138,36 +236,30 @@ class Supervisor:
         await prepare.run(command, self.project.root, self._environment(), self._registry)
         self._emit(Prepared(time.monotonic() - began))
 
+    async def _start_collector(self) -> None:
+        if not self.project.config.gateway.access_log.enabled:
+            return
+        child = self._collector = self._make_child(COLLECTOR, collector_duties(self.project))
+        child.start()
+        if not await child.wait_tried():
+            raise child.failure or EngineFailed("the access log", f"could not start: {child.last_words()}")
+
     async def _open_gateway(self) -> None:
         async def prepare_gateway() -> ProcessSpec:
-            self._require_gateway_port()
             return await asyncio.to_thread(self._gateway.prepare)
-
-        async def catch_up() -> None:
-            """Tell of replicas that came or went while HAProxy was starting; from now on each is told as it happens."""
-            self._listening = True
-            for backend in self._replicas.backends():
-                for server in backend.servers:
-                    await self._tell_balancer(backend.service, server)
-
-        async def gone() -> None:
-            self._listening = False
 
         duties = Duties(
             prepare=prepare_gateway,
             probe=self._gateway.probe,
             start_timeout=GATEWAY_START_SECONDS,
-            on_ready=catch_up,
-            on_end=gone,
+            on_ready=self._balancer.opened,
+            on_end=self._balancer.closed,
         )
         child = self._gateway_child = self._make_child(GATEWAY, duties)
         child.start()
         if not await child.wait_tried():
             raise child.failure or EngineFailed("HAProxy", f"could not start: {child.last_words()}")
-        self._emit(Opened(self._gateway.address.url, time.monotonic() - self._began))
-
-    def _require_gateway_port(self) -> None:
-        ports.require_free(self._gateway.address, "the gateway (gateway.bind)")
+        self._emit(Opened(self._url, time.monotonic() - self._began))
 
     # While it runs
 
@@ -178,15 +270,14 @@ class Supervisor:
                 await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
             if not self.project.layout.control_socket.exists():
                 self.ask_to_stop("the state folder was removed")
+            elif not self._wake.is_set() and self._certificates.changed():
+                await self._take_over_certificates()
 
-    async def _tell_balancer(self, service: str, server: Server) -> None:
-        if not self._listening:
-            return  # HAProxy is rendered from the table when it starts
+    async def _take_over_certificates(self) -> None:
         try:
-            await self._gateway.runtime.apply(service, server)
-        except (OSError, EscalaError) as error:
-            name = replica_name(service, int(server.name))
-            self._emit(BalancerUnreachable(name, str(error) or type(error).__name__))
+            await self.reload("certificates")
+        except (EscalaError, OSError) as error:
+            self._emit(ReloadFailed("certificates", str(error)))
 
     # The stop
 
@@ -194,13 +285,20 @@ class Supervisor:
         """Close the door, let what is inside finish, then the engines; each step within its own deadline."""
         began = time.monotonic()
         self._emit(Stopping(self._stop_reasons[0] if self._stop_reasons else "the start failed"))
+        await self._keeper.stop()
+        await self._replicas.stop_leaving()
+        if self._doors is not None:
+            self._doors.shut()
         gateway = [self._gateway_child] if self._gateway_child else []
-        for group in (gateway, self._replicas.children.values(), self._engines.children.values()):
+        collector = [self._collector] if self._collector else []
+        for group in (gateway, [*self._replicas.children.values(), *collector], self._engines.children.values()):
             # What goes wrong with one is no reason to leave the others running.
             outcomes = await asyncio.gather(*(child.stop() for child in group), return_exceptions=True)
             for error in outcomes:
                 if error is not None:
                     self._logs.say(f"while stopping: {error!r}")
+        if self._doors is not None:
+            self._doors.close()
         self._emit(Stopped(time.monotonic() - began))
 
     # What all of it uses
@@ -210,9 +308,18 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.ask_to_stop, number.name)
 
+    @property
+    def _url(self) -> str:
+        gateway = self.project.config.gateway
+        return gateway.bind.url.replace("http://", "https://") if gateway.tls else gateway.bind.url
+
+    def _plan(self) -> Plan:
+        return Plan(self.project.config, self._replicas.services, self._replicas.backends())
+
     def _children(self) -> dict[str, Child]:
         gateway = {GATEWAY: self._gateway_child} if self._gateway_child else {}
-        return {**self._engines.children, **gateway, **self._replicas.children}
+        collector = {COLLECTOR: self._collector} if self._collector else {}
+        return {**self._engines.children, **gateway, **collector, **self._replicas.children}
 
     def _make_child(self, name: str, duties: Duties) -> Child:
         output = self._logs.sink(name, self._shown(name))
@@ -235,5 +342,5 @@ class Supervisor:
 
     def _address(self, name: str) -> str:
         if name == GATEWAY:
-            return str(self._gateway.address)
-        return "Unix socket" if name in self._engines.children else self._replicas.address(name)
+            return str(self.project.config.gateway.bind)
+        return self._replicas.address(name) if "/" in name else "Unix socket"

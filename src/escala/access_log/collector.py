@@ -1,0 +1,142 @@
+"""The collector: ``python -m escala.access_log.collector --socket PATH --metrics PATH --folder PATH``.
+
+HAProxy writes lines to a ring in its memory and streams that to a socket; whatever happens here, it never waits. What
+does not fit into the ring is lost, and counted, as HAProxy numbers its lines.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from escala.access_log.line import Entry, NotALine, Place, encode, parse, with_subject
+from escala.access_log.metrics import RouteMetrics
+from escala.access_log.segments import Segments
+
+SUBJECTS = 200_000
+"""Tokens whose subject is remembered: HAProxy names it only when it verifies a token, not when it finds it again."""
+
+_CHUNK = 256 * 1024
+
+
+class Collector:
+    def __init__(self, segments: Segments, metrics: RouteMetrics) -> None:
+        self._segments = segments
+        self._metrics = metrics
+        self._subjects: dict[str, str] = {}
+        self._seen: dict[int, Place] = {}
+        self._failing = False
+
+    async def receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take lines from one connection until it ends."""
+        rest = b""
+        with contextlib.suppress(ConnectionError):
+            while chunk := await reader.read(_CHUNK):
+                *lines, rest = (rest + chunk).split(b"\n")
+                self.take(lines)
+        writer.close()
+
+    def take(self, lines: list[bytes]) -> None:
+        """Keep and count lines as HAProxy sends them."""
+        kept = []
+        for line in lines:
+            try:
+                entry, place = parse(line)
+            except NotALine:
+                continue
+            self._metrics.lost += self._missed(place)
+            entry = self._named(entry)
+            self._metrics.count(entry)
+            kept.append(encode(entry))
+        if kept:
+            self._write(kept)
+
+    def _missed(self, place: Place) -> int:
+        """Return how many lines are missing before this one; fewer than none where threads overtook each other."""
+        before = self._seen.get(place.worker)
+        self._seen[place.worker] = place if before is None else max(before, place)
+        if before is None:
+            return 0
+        return place.number - before.number - 1 if place > before else -1
+
+    def _named(self, entry: Entry) -> Entry:
+        if entry.token is None:
+            return entry
+        if entry.subject is None:
+            subject = self._subjects.get(entry.token)
+            return with_subject(entry, subject) if subject is not None else entry
+        if entry.status != 401:  # it was verified
+            self._subjects.pop(entry.token, None)
+            self._subjects[entry.token] = entry.subject
+            if len(self._subjects) > SUBJECTS:
+                del self._subjects[next(iter(self._subjects))]
+        return entry
+
+    def _write(self, kept: list[bytes]) -> None:
+        try:
+            self._segments.append(b"".join(kept))
+        except OSError as error:
+            self._metrics.lost += len(kept)
+            if not self._failing:
+                print(f"the access log cannot be written: {error}", file=sys.stderr)  # noqa: T201
+            self._failing = True
+        else:
+            self._failing = False
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # they are `serve`'s
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Collect until SIGTERM, and then what HAProxy had already sent."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    segments = Segments(options.folder, segment=options.segment, age=options.age, total=options.total)
+    metrics = RouteMetrics()
+    collector = Collector(segments, metrics)
+    for path in (options.socket, options.metrics):
+        path.unlink(missing_ok=True)
+
+    def answer(request: Request) -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    app = Starlette(routes=[Route("/metrics/routes", answer)])
+    web = _Server(uvicorn.Config(app, log_config=None, log_level="error", access_log=False, lifespan="off", ws="none"))
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(options.metrics))
+    serving = asyncio.create_task(web.serve([listening]))
+    async with await asyncio.start_unix_server(collector.receive, options.socket, limit=_CHUNK) as server:
+        await stop.wait()
+        server.close()
+    web.should_exit = True
+    await serving
+    segments.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m escala.access_log.collector", description=__doc__)
+    parser.add_argument("--socket", type=Path, required=True, help="where HAProxy's ring connects")
+    parser.add_argument("--metrics", type=Path, required=True, help="where the admin address gets route metrics")
+    parser.add_argument("--folder", type=Path, required=True, help="where the files are kept")
+    parser.add_argument("--segment", type=int, default=32 * 1024**2, help="bytes of one file")
+    parser.add_argument("--age", type=float, default=3600.0, help="seconds of one file")
+    parser.add_argument("--total", type=int, default=512 * 1024**2, help="bytes of all files")
+    asyncio.run(serve(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""One line of the access log: as HAProxy sends it, and as it is kept."""
+
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+
+FIELDS = 23
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A request. Durations are milliseconds; -1 where the request did not get so far."""
+
+    time: float
+    """Seconds since the epoch at which it began."""
+    client: str
+    method: str
+    path: str
+    """Without the query, which may hold secrets."""
+    protocol: str
+    route: str | None
+    service: str | None
+    replica: str | None
+    status: int
+    received: int
+    """Bytes from the client."""
+    sent: int
+    """Bytes to the client."""
+    head: int
+    """Until the request's head was there."""
+    queue: int
+    """In the queue for a replica."""
+    connect: int
+    response: int
+    """From the request sent to the response's head."""
+    total: int
+    retries: int
+    subject: str | None
+    """The token's `sub`; null where the line that first named it was lost."""
+    token: str | None
+    """The beginning of the token's SHA-256."""
+    id: str | None
+    """X-Request-ID"""
+    termination: str
+    """HAProxy's session state at disconnection (configuration manual, section 8.5); "--" is a normal end."""
+
+
+class NotALine(ValueError):
+    """Something else than a request's line."""
+
+
+class Place(NamedTuple):
+    """Where a line stands in HAProxy's own count, which shows what was lost."""
+
+    worker: int
+    number: int
+
+
+def parse(line: bytes) -> tuple[Entry, Place]:
+    """Return what HAProxy sent; raise NotALine for anything that is no request's line."""
+    fields = line.decode(errors="replace").split("\t", FIELDS - 1)
+    if len(fields) != FIELDS:
+        raise NotALine(line)
+    (time, client, method, status, head, queue, connect, response, total, sent, received) = fields[:11]
+    (service, replica, retries, termination, request, worker, sequence) = fields[11:18]
+    (token, subject, route, protocol, path) = fields[18:]
+    try:
+        place = Place(int(worker), int(sequence))
+        entry = Entry(
+            time=float(time),
+            client=client,
+            method=method,
+            path=path,
+            protocol=protocol,
+            route=_known(route),
+            service=_known(service),
+            replica=_known(replica),
+            status=int(status),
+            received=int(received),
+            sent=int(sent.lstrip("+")),
+            head=int(head),
+            queue=int(queue),
+            connect=int(connect),
+            response=int(response),
+            total=int(total.lstrip("+")),
+            retries=int(retries.lstrip("+")),
+            subject=unquote(subject) if subject != "-" else None,
+            token=_known(token),
+            id=_known(request),
+            termination=termination[:2],
+        )
+        return entry, place
+    except ValueError as error:
+        raise NotALine(line) from error
+
+
+def _known(text: str) -> str | None:
+    return None if text in {"-", "", "<NOSRV>"} else text
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(entry: Entry) -> bytes:
+    return _encoder.encode(entry) + b"\n"
+
+
+def decode(line: bytes) -> Entry:
+    return msgspec.json.decode(line, type=Entry)
+
+
+def with_subject(entry: Entry, subject: str) -> Entry:
+    return msgspec.structs.replace(entry, subject=subject)

@@ -1,0 +1,73 @@
+"""What the access log says about routes, in Prometheus' text format (version 0.0.4)."""
+
+import http
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator
+
+from escala.access_log.line import Entry
+
+BUCKETS = (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000)
+"""Upper bounds of the durations, in milliseconds."""
+
+
+METHODS = {method.value for method in http.HTTPMethod}
+"""Others are counted together: a label must not have as many values as clients can think of."""
+
+
+class RouteMetrics:
+    def __init__(self) -> None:
+        self._requests: dict[tuple[str, str, str, int], int] = defaultdict(int)
+        self._durations: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._received: dict[str, int] = defaultdict(int)
+        self._sent: dict[str, int] = defaultdict(int)
+        self.lines = 0
+        self.lost = 0
+        """Lines that HAProxy or the disk dropped."""
+
+    def count(self, entry: Entry) -> None:
+        route, method = entry.route or "", entry.method if entry.method in METHODS else "other"
+        self.lines += 1
+        self._requests[route, entry.service or "", method, entry.status] += 1
+        self._durations[route][bisect_left(BUCKETS, entry.total)] += 1
+        self._seconds[route] += max(0, entry.total) / 1000
+        self._received[route] += entry.received
+        self._sent[route] += entry.sent
+
+    def text(self) -> str:
+        return "\n".join(self._lines()) + "\n"
+
+    def _lines(self) -> Iterator[str]:
+        yield "# HELP escala_route_requests_total Requests by route, service, method and status."
+        yield "# TYPE escala_route_requests_total counter"
+        for (route, service, method, status), count in sorted(self._requests.items()):
+            labels = f'route="{_label(route)}",service="{_label(service)}",method="{_label(method)}",status="{status}"'
+            yield f"escala_route_requests_total{{{labels}}} {count}"
+        yield "# HELP escala_route_duration_seconds From the request's first byte to the answer's last."
+        yield "# TYPE escala_route_duration_seconds histogram"
+        for route, counts in sorted(self._durations.items()):
+            below = 0
+            for bound, count in zip((*(f"{b / 1000:g}" for b in BUCKETS), "+Inf"), counts, strict=True):
+                below += count
+                yield f'escala_route_duration_seconds_bucket{{route="{_label(route)}",le="{bound}"}} {below}'
+            yield f'escala_route_duration_seconds_sum{{route="{_label(route)}"}} {self._seconds[route]:.3f}'
+            yield f'escala_route_duration_seconds_count{{route="{_label(route)}"}} {below}'
+        for name, words, values in (
+            ("received", "Bytes from clients by route.", self._received),
+            ("sent", "Bytes to clients by route.", self._sent),
+        ):
+            yield f"# HELP escala_route_{name}_bytes_total {words}"
+            yield f"# TYPE escala_route_{name}_bytes_total counter"
+            for route, count in sorted(values.items()):
+                yield f'escala_route_{name}_bytes_total{{route="{_label(route)}"}} {count}'
+        yield "# HELP escala_access_log_lines_total Lines of the access log."
+        yield "# TYPE escala_access_log_lines_total counter"
+        yield f"escala_access_log_lines_total {self.lines}"
+        yield "# HELP escala_access_log_lost_total Lines that were lost, as they came faster than they could be kept."
+        yield "# TYPE escala_access_log_lost_total counter"
+        yield f"escala_access_log_lost_total {self.lost}"
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,38 @@
+"""The command `escala apply`."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from escala.cli.console import out
+from escala.cli.options import File, Settings, open_project
+from escala.config.difference import Change
+from escala.supervisor.client import Client
+
+Dry = Annotated[bool, typer.Option("--dry-run", help="Only show what is different.")]
+
+
+def apply(file: File = None, settings: Settings = None, dry: Dry = False) -> None:
+    """Take over a changed escala.toml while it runs, without a dropped request. A wrong file changes nothing."""
+    changes = Client(open_project(file, settings)).apply(dry=dry)
+    if not changes:
+        out.print("the file says what runs already")
+        return
+    for change in changes:
+        out.print(_line(change))
+    later = sum(change.later for change in changes)
+    if later:
+        out.print(
+            f"\n[yellow]{later} of them[/] (marked *) take effect when the service or the project is started again"
+        )
+    out.print("\nnothing was changed yet" if dry else "\n[green]applied[/]")
+
+
+def _line(change: Change) -> str:
+    star = " *" if change.later else ""
+    if change.before is None:
+        return f"[green]+ {escape(change.key)} = {escape(str(change.after))}[/]{star}"
+    if change.after is None:
+        return f"[red]- {escape(change.key)} = {escape(change.before)}[/]{star}"
+    return f"[yellow]~ {escape(change.key)} = {escape(change.before)} → {escape(change.after)}[/]{star}"

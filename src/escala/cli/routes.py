@@ -1,0 +1,63 @@
+"""The command `escala routes`."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.table import Table
+
+from escala.cli.console import out
+from escala.cli.options import File, Settings, open_project
+from escala.config import Policy
+from escala.config.policy import METHODS
+from escala.config.units import format_duration, format_size
+from escala.gateway.routing import Placed, placed_routes
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of a table.")]
+
+
+def routes(file: File = None, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Show which path leads to which service, and what holds on the way."""
+    placed = placed_routes(open_project(file, settings).config)
+    if as_json:
+        for each in placed:
+            out.print(msgspec.json.encode(_document(each)).decode(), markup=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("PATH", "HOSTS", "SERVICE", "NEEDS", "POLICY"):
+        table.add_column(heading)
+    for each in placed:
+        route, policy = each.route, each.policy
+        service = f"{each.service}{f', {route.split.percent} % {route.split.service}' if route.split else ''}"
+        needs = "nothing" if policy.public else ", ".join(["a token", *policy.scopes])
+        path = f"{route.path}{f' → {route.to}' if route.to else ''}"
+        table.add_row(path, ", ".join(policy.hosts) or "any", service, needs, ", ".join(_words(policy)))
+    out.print(table)
+
+
+def _words(policy: Policy) -> Iterator[str]:
+    """Say what is not as it is by itself."""
+    plain = Policy()
+    if policy.methods != METHODS:
+        yield "/".join(policy.methods)
+    for limit in policy.rate_limits:
+        burst = f" (burst {limit.burst})" if limit.burst else ""
+        yield f"{limit.requests} in {format_duration(limit.period)} per {limit.per}{burst}"
+    if policy.timeout != plain.timeout:
+        yield f"timeout {format_duration(policy.timeout)}"
+    if policy.max_body != plain.max_body:
+        yield f"bodies to {format_size(policy.max_body)}"
+    if policy.cache is not None:
+        yield f"cached {format_duration(policy.cache)}"
+    if policy.cors is not None:
+        yield f"CORS for {', '.join(policy.cors.origins)}"
+    if policy.compression:
+        yield "compressed"
+    if not policy.retry:
+        yield "not retried"
+
+
+def _document(placed: Placed) -> dict[str, object]:
+    policy = placed.policy.model_dump(mode="json")
+    return {"path": placed.route.path, "to": placed.route.to, "service": placed.service, **policy}

@@ -1,0 +1,16 @@
+"""[gateway.access_log]: a line a request, in files of newline-delimited JSON."""
+
+from pydantic import Field
+
+from escala.config.section import Section
+from escala.config.units import Duration, Size
+
+
+class AccessLog(Section):
+    enabled: bool = True
+    segment: Size = Field(default=32 * 1024**2)
+    """Bytes after which a file is closed and the next begun."""
+    age: Duration = 3600.0
+    """The same by time."""
+    total: Size = 512 * 1024**2
+    """Bytes of all files; the oldest go first."""

@@ -1,0 +1,45 @@
+"""[gateway.balance], [services.NAME.balance]: how requests are spread over a service's replicas."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from escala.config.section import CookieName, HashKey, Section
+from escala.config.units import Duration
+
+
+class Balance(Section):
+    algorithm: Literal["leastconn", "roundrobin", "random", "first", "hash"] = "leastconn"
+    """leastconn: the replica with the fewest requests; random: the better of two; first: fill one before the next;
+    hash: the same replica for the same `hash_on`, consistently."""
+    hash_on: HashKey | None = None
+    """What is hashed: "header:NAME", "cookie:NAME" or "query:NAME"."""
+    sticky: CookieName | None = None
+    """A cookie, set by the gateway, that keeps a browser at its replica."""
+    inflight: int = Field(default=128, ge=1, le=100_000)
+    """Requests that one replica gets at a time; further ones wait in the gateway, first come, first served."""
+    queue: int = Field(default=1024, ge=0, le=1_000_000)
+    """Requests that wait while every replica is full; one more gets 503."""
+    queue_timeout: Duration = 5.0
+    """How long a request waits; then 503."""
+    connect_timeout: Duration = 0.25
+    """How long a replica may take to accept a connection; then another is tried."""
+    retries: int = Field(default=2, ge=0, le=2)
+    """How often a request is tried elsewhere."""
+    slow_start: Duration | None = None
+    """How long a new replica's share grows to the full one."""
+
+    @model_validator(mode="after")
+    def _hash_has_a_key(self) -> "Balance":
+        if (self.algorithm == "hash") != (self.hash_on is not None):
+            raise ValueError('algorithm = "hash" and hash_on belong together')
+        return self
+
+
+def merged(general: Balance, specific: Balance) -> Balance:
+    """Return what holds for a service: its own words, then the gateway's."""
+    own = {name: getattr(specific, name) for name in specific.model_fields_set}
+    if "algorithm" in own:
+        own.setdefault("hash_on", None)
+    above = {name: getattr(general, name) for name in general.model_fields_set}
+    return Balance.model_construct(**{**above, **own})

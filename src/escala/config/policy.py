@@ -1,0 +1,131 @@
+"""What may stand in [gateway], in a service and in a route: how requests are treated. The most specific word holds."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from escala.config.section import HeaderName, HeaderValue, HostPattern, Many, Origin, Scope, Section
+from escala.config.units import Duration, Size
+
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+METHODS: tuple[Method, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "strict-origin-when-cross-origin",
+}
+"""Response headers that a browser wants from everybody; a service's own value stays."""
+
+MOST_LIMITS = 4
+
+
+class RateLimit(Section):
+    """At most `requests` in `period` on average, and `burst` of them at once."""
+
+    requests: int = Field(ge=1, le=1_000_000)
+    """How many a period lets through; what is above gets 429."""
+    period: Duration = 1.0
+    per: Literal["address", "token", "route"] = "address"
+    """Whose requests are counted together: one client address's, one token's, or everybody's on the route."""
+    burst: int | None = Field(default=None, ge=1, le=1_000_000)
+    """How many may come at once after a pause; `requests` unless given."""
+
+    @model_validator(mode="after")
+    def _burst_is_more(self) -> "RateLimit":
+        if self.burst is not None and self.burst < self.requests:
+            raise ValueError(f"burst ({self.burst}) is below requests ({self.requests})")
+        return self
+
+    @property
+    def most(self) -> int:
+        """How many a window lets through."""
+        return self.burst or self.requests
+
+    @property
+    def window(self) -> float:
+        """Seconds in which at most `most` pass: so long that on average it is `requests` a period."""
+        return self.most / self.requests * self.period
+
+
+class Cors(Section):
+    """Which pages of other origins may call (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
+
+    origins: Many[Origin] = Field(min_length=1)
+    """Origins such as "https://shop.example"; "*" is all."""
+    methods: Many[Method] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    headers: Many[HeaderName] = ("Authorization", "Content-Type")
+    """Request headers that such a page may set."""
+    expose: Many[HeaderName] = ("X-Request-ID",)
+    """Response headers that such a page may read."""
+    credentials: bool = False
+    """Whether cookies may come along."""
+    max_age: Duration = 600.0
+    """How long a browser may remember the answer."""
+
+    @model_validator(mode="after")
+    def _not_everybodys_cookies(self) -> "Cors":
+        if self.credentials and "*" in self.origins:
+            raise ValueError('credentials = true needs the origins by name; "*" would lend the user to every page')
+        return self
+
+
+class Policy(Section):
+    methods: Many[Method] = METHODS
+    """What requests may do; other methods get 405."""
+    public: bool = False
+    """Whether requests need no token."""
+    scopes: Many[Scope] = ()
+    """Scopes that the token must hold, all of them; without one 403."""
+    hosts: Many[HostPattern] = ()
+    """Host names that it answers to, "*.example.com" for all of one level; none is all."""
+    rate_limits: Many[RateLimit] = Field(default=(), max_length=MOST_LIMITS)
+    """Limits that all have to hold; above one 429."""
+    max_body: Size = 10 * 1024**2
+    """The largest request body that is let through; above it 413."""
+    timeout: Duration = 30.0
+    """How long the service may take to answer, or be silent within an answer; then 504."""
+    idle_timeout: Duration = 3600.0
+    """How long a WebSocket may be silent before it is closed."""
+    retry: bool = True
+    """Whether a request that may be repeated (RFC 9110, 9.2.2) is, where its replica broke off before it answered."""
+    cors: Cors | None = None
+    compression: bool = False
+    """Whether text is compressed for clients that accept gzip."""
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    """Response headers added to those of the level above, where the service does not set them; "" takes one away."""
+    cache: Duration | None = None
+    """How long the gateway answers a public route by itself with what the service answered before."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Policy":
+        if self.public and self.scopes:
+            raise ValueError("a public route has no token, so it cannot ask for scopes")
+        return self
+
+
+Percent = Annotated[int, Field(ge=1, le=99)]
+
+
+def effective(*levels: Policy) -> Policy:
+    """Merge levels, the most general first: what a later one sets replaces, except headers, which add up."""
+    merged: dict[str, object] = {"headers": dict(SECURITY_HEADERS)}
+    for level in levels:
+        given = {name: getattr(level, name) for name in level.model_fields_set & set(Policy.model_fields)}
+        if given.get("public"):
+            merged.pop("scopes", None)  # asked for by a level above, which did not know of this one
+        if given.get("scopes"):
+            merged.pop("public", None)
+        headers = {**_headers(merged), **given.pop("headers", {})}
+        merged = {**merged, **given, "headers": {name: value for name, value in headers.items() if value}}
+    policy = Policy.model_construct(**merged)  # type: ignore[arg-type]
+    if policy.public:  # what is said above for all routes holds where it can
+        limits = tuple(limit for limit in policy.rate_limits if limit.per != "token")
+        return policy.model_copy(update={"rate_limits": limits})
+    return policy.model_copy(update={"cache": None})
+
+
+def _headers(merged: dict[str, object]) -> dict[str, str]:
+    headers = merged["headers"]
+    assert isinstance(headers, dict)
+    return headers

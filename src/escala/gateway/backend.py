@@ -1,0 +1,149 @@
+"""The back half of the gateway for one service, the balancer: its replicas, algorithm, queue, health, retries."""
+
+from collections.abc import Iterator, Sequence
+
+from escala.config import Balance, Policy, Service
+from escala.gateway import limits, tokens
+from escala.gateway.rewriting import rewrite, rewrite_back
+from escala.gateway.routing import Placed, leading_to
+from escala.gateway.rules import by_value, one_of, refuse, when
+from escala.gateway.text import milliseconds, quoted
+from escala.gateway.upstream import Backend, Server, Surroundings
+
+IDEMPOTENT = "GET HEAD OPTIONS TRACE PUT DELETE"
+"""Methods that may be repeated (RFC 9110, section 9.2.2)."""
+
+COMPRESSED = (
+    "text/html text/plain text/css text/csv text/javascript application/javascript application/json"
+    " application/problem+json application/xml image/svg+xml"
+)
+_BODY_SECONDS = 10
+_BODY_BYTES = 16 * 1024 - 1024  # of HAProxy's buffer, less its reserve
+_BUDGET_WINDOW = "10s"
+_BUDGET_SHARE = 5
+_BUDGET_LEAST = 10
+
+
+def backend(
+    live: Backend, service: Service, balance: Balance, defaults: Policy, routes: Sequence[Placed], around: Surroundings
+) -> Iterator[str]:
+    """Yield the lines of the section; `routes` are those of all services."""
+    reaching = leading_to(routes, live.service)
+    yield from _algorithm(balance, live.service)
+    yield f"retries {balance.retries}"
+    yield f"timeout connect {milliseconds(balance.connect_timeout)}"
+    yield f"timeout queue {milliseconds(balance.queue_timeout)}"
+    yield from _health(service)
+    full = refuse(503, "Every replica of the service is busy.", ("Retry-After", "1"))
+    yield full + when(f"{{ queue ge {balance.queue} }}")
+    # All routes, as a scope's bit and a limit's table are the same everywhere.
+    yield from tokens.granted(routes, reaching)
+    yield from limits.after_verification(routes, reaching)
+    # A body that trickles must not keep a replica busy. One without announced length may be a dialogue; it passes.
+    trickle = "{ req.hdr(content-length) -m int gt 0 }"
+    yield f"http-request wait-for-body time {_BODY_SECONDS}s at-least {_BODY_BYTES}" + when(trickle)
+    yield from _retries(reaching, limits.counters(routes) + 1)
+    yield from _timeouts(reaching, defaults)
+    yield from _cache(reaching)
+    yield from _compression(reaching)
+    yield from rewrite(reaching)
+    yield from rewrite_back(reaching)
+    options = server_options(service, balance)
+    for server in live.servers:
+        yield f"server {server.name} {server.address} id {server.number} {options}{_disabled(server)}"
+    yield f"server none {quoted('unix@' + around.unavailable)} id 100000 backup no-check"
+
+
+def server_options(service: Service, balance: Balance) -> str:
+    """Return the options of every replica, whether it is written down or added while the gateway runs."""
+    # A refused connection is a process that is gone: out at the first, not when a check or the supervisor says so.
+    words = [
+        f"maxconn {balance.inflight}",
+        "check inter 1s fastinter 250ms downinter 250ms fall 2 rise 1",
+        "observe layer4 error-limit 1 on-error mark-down",
+    ]
+    if service.protocol == "h2":
+        words.append("proto h2")
+    if balance.slow_start is not None:
+        words.append(f"slowstart {milliseconds(balance.slow_start)}")
+    return " ".join(words)
+
+
+def cache_name(seconds: float) -> str:
+    return f"escala.{milliseconds(seconds)}"
+
+
+def _disabled(server: Server) -> str:
+    return "" if server.state == "ready" else " disabled"
+
+
+def _algorithm(balance: Balance, service: str) -> Iterator[str]:
+    if balance.hash_on is not None:
+        kind, _, name = balance.hash_on.partition(":")
+        fetch = {"header": "req.hdr", "cookie": "req.cook", "query": "url_param"}[kind]
+        yield f"balance hash {fetch}({name})"
+        yield "hash-type consistent"
+    else:
+        yield "balance random(2)" if balance.algorithm == "random" else f"balance {balance.algorithm}"
+    if balance.sticky is not None:
+        yield f"cookie {balance.sticky} insert indirect nocache httponly attr SameSite=Lax dynamic"
+        yield f"dynamic-cookie-key {service}"
+
+
+def _health(service: Service) -> Iterator[str]:
+    if service.health == "tcp":
+        yield "option tcp-check"
+        return
+    yield "option httpchk"
+    yield f"http-check send meth GET uri {service.health} hdr Host health.invalid"
+    # 404: the app has no such page, and is well enough to say so.
+    yield f"http-check expect rstatus {quoted('^([23]..|404)$')}"
+
+
+def _retries(routes: Sequence[Placed], counter: int) -> Iterator[str]:
+    """Repeat what may be repeated, unless so much fails that repeating makes it worse."""
+    counted = f"http_req_rate({_BUDGET_WINDOW}),http_fail_rate({_BUDGET_WINDOW})"
+    yield f"stick-table type integer size 1 expire {_BUDGET_WINDOW} store {counted}"
+    yield f"http-request track-sc{counter} int(0)"
+    yield f"http-request disable-l7-retry unless {{ method {IDEMPOTENT} }}"
+    for retry, condition in by_value(routes, lambda placed: placed.policy.retry):
+        if not retry:
+            yield "http-request disable-l7-retry" + when(condition)
+    yield f"http-request set-var(txn.rate) sc_http_req_rate({counter}),add({_BUDGET_SHARE * _BUDGET_LEAST})"
+    spent = f"{{ sc_http_fail_rate({counter}),mul({_BUDGET_SHARE}),sub(txn.rate) -m int gt 0 }}"
+    yield f"http-request disable-l7-retry if {spent}"
+
+
+def _timeouts(routes: Sequence[Placed], defaults: Policy) -> Iterator[str]:
+    for seconds, condition in by_value(routes, lambda placed: placed.policy.timeout):
+        if seconds != defaults.timeout:
+            yield f"http-request set-timeout server {milliseconds(seconds)}" + when(condition)
+    for seconds, condition in by_value(routes, lambda placed: placed.policy.idle_timeout):
+        if seconds != defaults.idle_timeout:
+            yield f"http-request set-timeout tunnel {milliseconds(seconds)}" + when(condition)
+
+
+def _cache(routes: Sequence[Placed]) -> Iterator[str]:
+    for seconds, condition in by_value(routes, lambda placed: placed.policy.cache):
+        if seconds is None:
+            continue
+        age = quoted(f"public, max-age={max(1, round(seconds))}")
+        silent = "!{ res.hdr(cache-control) -m found }"
+        yield f"http-request cache-use {cache_name(seconds)}" + when(condition)
+        yield f"http-response set-header Cache-Control {age}" + when(condition, "{ status 200 }", silent)
+        yield f"http-response cache-store {cache_name(seconds)}" + when(condition)
+
+
+def _compression(routes: Sequence[Placed]) -> Iterator[str]:
+    chosen = [placed for placed in routes if placed.policy.compression]
+    if not chosen:
+        return
+    for seconds in sorted({placed.policy.cache for placed in routes if placed.policy.cache is not None}):
+        yield f"filter cache {cache_name(seconds)}"
+    yield "filter compression"
+    yield "compression algo gzip"
+    yield f"compression type {COMPRESSED}"
+    others = [placed for placed in routes if placed not in chosen]
+    if others:
+        # RFC 9111, section 5.2.2.6: the one word that keeps an intermediary, this one too, from compressing.
+        yield f"http-response add-header Cache-Control no-transform if {one_of(others)}"

@@ -1,0 +1,79 @@
+"""Rate limits: a stick table for each, counting what was let through in a sliding window.
+
+At most `burst` requests pass in a window that is so long that on average it is `requests` a period. What is refused is
+not counted, so a client that never slows down still gets what the limit grants.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from escala.config import RateLimit
+from escala.gateway.routing import Placed
+from escala.gateway.rules import one_of, refuse, when
+from escala.gateway.text import milliseconds
+
+_SIZES = {"address": 200_000, "token": 200_000, "route": 1_000}
+_TYPES = {"address": "ipv6", "token": "binary len 32", "route": "string len 300"}
+_KEYS = {"address": "src", "token": "var(txn.key)", "route": "var(txn.route)"}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit at one place in its routes' lists."""
+
+    counter: int
+    """The sticky counter that tracks it; sc0 is the token's."""
+    rate: RateLimit
+    routes: tuple[Placed, ...]
+
+    @property
+    def table(self) -> str:
+        rate = self.rate
+        return f"escala.limit.{self.counter}.{rate.per}.{rate.most}.{milliseconds(rate.window)}"
+
+
+def limits_of(routes: Sequence[Placed]) -> list[Limit]:
+    """Return the limits of all routes, equal ones at the same place as one."""
+    found: dict[tuple[int, RateLimit], list[Placed]] = {}
+    for placed in routes:
+        for place, rate in enumerate(placed.policy.rate_limits, start=1):
+            found.setdefault((place, rate), []).append(placed)
+    return [Limit(place, rate, tuple(members)) for (place, rate), members in found.items()]
+
+
+def counters(routes: Sequence[Placed]) -> int:
+    """Return how many sticky counters the limits need."""
+    return max((limit.counter for limit in limits_of(routes)), default=0)
+
+
+def table(limit: Limit) -> list[str]:
+    per, window = limit.rate.per, milliseconds(limit.rate.window)
+    counting = f"store gpc(1),gpc_rate(1,{window})"
+    return [f"stick-table type {_TYPES[per]} size {_SIZES[per]} expire {window} {counting}"]
+
+
+def before_verification(routes: Sequence[Placed]) -> Iterator[str]:
+    """Rules for limits that need no token: whoever is above them costs no verification."""
+    yield from _rules(routes, [limit for limit in limits_of(routes) if limit.rate.per != "token"])
+
+
+def after_verification(routes: Sequence[Placed], reaching: Sequence[Placed]) -> Iterator[str]:
+    """Rules, for the routes that reach a backend, of limits per token."""
+    for limit in limits_of(routes):
+        if limit.rate.per == "token":
+            yield from _rules(reaching, [limit])
+
+
+def _rules(routes: Sequence[Placed], limits: Sequence[Limit]) -> Iterator[str]:
+    for limit in limits:
+        members = [placed for placed in routes if placed in limit.routes]
+        if not members:
+            continue
+        here = "" if len(members) == len(routes) else one_of(members)
+        counter, rate = limit.counter, limit.rate
+        wait = max(1, -(-round(rate.period * 1000) // (rate.requests * 1000)))
+        detail = f"At most {rate.requests} requests in {rate.period:g} s per {rate.per}; slow down."
+        above = f"{{ sc_gpc_rate(0,{counter}) ge {rate.most} }}"
+        yield f"http-request track-sc{counter} {_KEYS[rate.per]} table {limit.table}" + when(here)
+        yield refuse(429, detail, ("Retry-After", str(wait))) + when(here, above)
+        yield f"http-request sc-inc-gpc(0,{counter})" + when(here)

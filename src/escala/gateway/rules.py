@@ -1,0 +1,35 @@
+"""Rules of HAProxy that hold for some routes: as few of them as there are different values."""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TypeVar
+
+from escala.gateway.routing import Placed
+from escala.gateway.text import problem, quoted
+
+Value = TypeVar("Value", bound=Hashable)
+
+
+def by_value(routes: Sequence[Placed], value_of: Callable[[Placed], Value]) -> Iterator[tuple[Value, str]]:
+    """Yield each value that routes have, with the condition under which it holds: "" where it holds for all."""
+    groups: dict[Value, list[Placed]] = {}
+    for placed in routes:
+        groups.setdefault(value_of(placed), []).append(placed)
+    for value, members in groups.items():
+        yield value, "" if len(groups) == 1 else one_of(members)
+
+
+def one_of(routes: Sequence[Placed]) -> str:
+    """Return the condition that a request's route is one of these."""
+    return f"{{ var(txn.route) -m str -- {' '.join(sorted(placed.name for placed in routes))} }}"
+
+
+def when(*conditions: str) -> str:
+    """Return " if A B C" of the conditions that are not empty, or nothing."""
+    given = [condition for condition in conditions if condition]
+    return f" if {' '.join(given)}" if given else ""
+
+
+def refuse(status: int, detail: str, *headers: tuple[str, str]) -> str:
+    """Return the action that answers with a problem document, up to its condition."""
+    added = "".join(f" hdr {name} {quoted(value)}" for name, value in headers)
+    return f"http-request deny {problem(status, detail)}{added}"

@@ -1,0 +1,85 @@
+"""`escala apply`: from the configuration that runs to the one in the file, without a dropped request.
+
+The order makes it safe: read and validate, let HAProxy check, start what is new and wait until it is ready, switch the
+routes, and only then let go of what is no longer wanted. Until the switch a failure leaves everything as it was.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from escala.config import Config
+from escala.config.difference import Change, difference
+from escala.errors import EscalaError
+from escala.gateway import Gateway, Plan
+from escala.project import Project
+from escala.supervisor.balancer import Balancer
+from escala.supervisor.replica import services
+from escala.supervisor.replicas import Replicas
+
+
+class Application:
+    """`adopt` makes a project the one that runs."""
+
+    def __init__(
+        self, gateway: Gateway, balancer: Balancer, replicas: Replicas, adopt: Callable[[Project], None]
+    ) -> None:
+        self._gateway = gateway
+        self._balancer = balancer
+        self._replicas = replicas
+        self._adopt = adopt
+        self._turn = asyncio.Lock()
+
+    def read(self, project: Project) -> tuple[Project, list[Change]]:
+        """Read the file of a running project again; return what it says and what is different. Raises ConfigError."""
+        wanted = Project.open(project.file, settings=project.settings)
+        return wanted, difference(project.config, wanted.config)
+
+    async def apply(self, project: Project) -> list[Change]:
+        """Take over what the project's file says now; return what was different."""
+        async with self._turn:
+            wanted, changes = await asyncio.to_thread(self.read, project)
+            if not changes:
+                return changes
+            present = self._replicas.backends()
+            plan = Plan(wanted.config, {**self._replicas.services, **services(wanted.config)}, present)
+            await asyncio.to_thread(self._gateway.check, plan)
+            fresh = wanted.config.services.keys() - project.config.services.keys()
+            await self._start(project, wanted, fresh)
+            self._adopt(wanted)
+            try:
+                await self._balancer.reload()
+            except (EscalaError, OSError):
+                self._adopt(project)
+                self._let_go(fresh)
+                raise
+            self._count(project.config, wanted.config)
+            self._let_go(project.config.services.keys() - wanted.config.services.keys())
+            return changes
+
+    async def _start(self, project: Project, wanted: Project, fresh: set[str]) -> None:
+        """Start the services that are new, beside those that run; take them away again where one cannot start."""
+        if not fresh:
+            return
+        both = wanted.config.model_copy(update={"services": {**project.config.services, **wanted.config.services}})
+        self._replicas.project = Project(wanted.file, both, wanted.layout, wanted.settings)
+        try:
+            for service in fresh:
+                self._replicas.scale(service, wanted.config.services[service].replicas.min)
+            await asyncio.gather(*(self._replicas.wait_ready(service) for service in fresh))
+        except EscalaError:
+            self._let_go(fresh)
+            raise
+        finally:
+            self._replicas.project = project
+
+    def _count(self, old: Config, new: Config) -> None:
+        """Bring the number of replicas to what the file says, where it says something else than before."""
+        for name, service in new.services.items():
+            before = old.services.get(name)
+            if before is not None and before.replicas != service.replicas:
+                count = min(max(self._replicas.count(name), service.replicas.min), service.replicas.most)
+                self._replicas.scale(name, count)
+
+    def _let_go(self, gone: set[str]) -> None:
+        for service in gone:
+            self._replicas.scale(service, 0)

@@ -1,0 +1,91 @@
+"""What the supervisor tells the gateway about replicas, one thing at a time and never during a reload."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+from escala.errors import EscalaError
+from escala.events import BalancerUnreachable, Emit
+from escala.gateway import Backend, Gateway, Server, Traffic
+
+_LOOK_EVERY = 0.05
+
+
+class Balancer:
+    """`backends` returns the replicas as they are. While HAProxy is down nothing is told: it is rendered from them."""
+
+    def __init__(self, gateway: Gateway, backends: Callable[[], Sequence[Backend]], emit: Emit) -> None:
+        self._gateway = gateway
+        self._backends = backends
+        self._emit = emit
+        self._listening = False
+        self._turn = asyncio.Lock()
+
+    async def opened(self) -> None:
+        """Tell of what changed while HAProxy was starting; from now on each change is told as it happens."""
+        self._listening = True
+        async with self._turn:
+            await self._catch_up()
+
+    async def closed(self) -> None:
+        self._listening = False
+
+    async def reload(self) -> None:
+        """Let the gateway take over a new configuration; raise where it is refused."""
+        async with self._turn:
+            await self._gateway.reload()
+            await self._catch_up()
+
+    async def tell(self, service: str, server: Server) -> None:
+        """Let the balancer know how a replica is now, also if it has never heard of it."""
+        async with self._turn:
+            if self._listening:
+                with self._reported(service, server.number):
+                    if server.state == "ready":
+                        await self._gateway.add(service, server)
+                    await self._gateway.tell(service, server)
+
+    async def remove(self, service: str, number: int) -> None:
+        """Forget a replica that has ended."""
+        async with self._turn:
+            if self._listening:
+                with self._reported(service, number):
+                    await self._gateway.runtime.remove(service, str(number))
+
+    async def until_idle(self, service: str, number: int, seconds: float) -> None:
+        """Return when a replica has no request any more, or when its time is up."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                with self._reported(service, number):
+                    while await self._is_busy(service, number):  # noqa: ASYNC110 - HAProxy tells nobody
+                        await asyncio.sleep(_LOOK_EVERY)
+
+    async def traffic(self) -> list[Traffic]:
+        """Return what the balancer counts; nothing while HAProxy is down."""
+        if self._listening:
+            with contextlib.suppress(OSError, EscalaError):
+                return await self._gateway.runtime.traffic()
+        return []
+
+    async def _is_busy(self, service: str, number: int) -> bool:
+        return self._listening and await self._gateway.runtime.inflight(service, str(number)) > 0
+
+    async def revoke(self) -> None:
+        """Let what was revoked be refused."""
+        async with self._turn:
+            if self._listening:
+                await self._gateway.enforce_revocations()
+
+    async def _catch_up(self) -> None:
+        for backend in self._backends():
+            for server in backend.servers:
+                with self._reported(backend.service, server.number):
+                    await self._gateway.tell(backend.service, server)
+
+    @contextlib.contextmanager
+    def _reported(self, service: str, number: int) -> Iterator[None]:
+        """Report what HAProxy does not take; its own checks find out about replicas."""
+        try:
+            yield
+        except (OSError, EscalaError) as error:
+            self._emit(BalancerUnreachable(f"{service}/{number}", str(error) or type(error).__name__))

@@ -1,0 +1,53 @@
+"""The sockets that clients connect to. The supervisor holds them, and HAProxy inherits them.
+
+So the addresses stay taken while HAProxy is restarted after a death, and who connects in between waits instead of being
+refused.
+"""
+
+import contextlib
+import socket
+
+from escala.config import Address, Gateway
+from escala.gateway import Listeners
+from escala.supervisor import ports
+
+
+class Doors:
+    def __init__(self, gateway: Gateway) -> None:
+        """Bind all addresses; raise PortTaken where one is not to be had."""
+        self._sockets: list[socket.socket] = []
+        try:
+            self._bind = self._reserve(gateway.bind, "the gateway (gateway.bind)")
+            admin = gateway.admin or Address("127.0.0.1", ports.free_port())
+            self._admin = self._reserve(admin, "the gateway's metrics (gateway.admin)")
+            self._redirect = None
+            if gateway.tls is not None and gateway.tls.redirect is not None:
+                self._redirect = self._reserve(gateway.tls.redirect, "the redirect to HTTPS (gateway.tls.redirect)")
+        except BaseException:
+            self.close()
+            raise
+        self.admin = admin
+
+    @property
+    def listeners(self) -> Listeners:
+        return Listeners(
+            bind=f"fd@{self._bind}",
+            admin=f"fd@{self._admin}",
+            redirect=f"fd@{self._redirect}" if self._redirect is not None else None,
+            descriptors=tuple(each.fileno() for each in self._sockets),
+        )
+
+    def shut(self) -> None:
+        """Refuse new connections; HAProxy's master would keep the sockets listening until its workers are done."""
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        for each in self._sockets:
+            each.close()
+
+    def _reserve(self, address: Address, wanted_by: str) -> int:
+        made = ports.reserve(address, wanted_by)
+        self._sockets.append(made)
+        return made.fileno()
