@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import msgspec
 
+from escala.access_log.line import Entry, decode
+from escala.access_log.segments import segments
 from escala.config import Config
 from escala.engines import Engine
 from escala.project import Project
@@ -183,6 +185,12 @@ def escala(
         timeout=120,
         check=False,
     )
+
+
+def access_log(project: Project) -> list[Entry]:
+    """Return what the access log holds, the oldest first."""
+    lines = [line for file in segments(project.layout.access_log) for line in file.read_bytes().splitlines()]
+    return [decode(line) for line in lines]
 
 
 def client(url: str, token: str | None = None) -> httpx.Client:

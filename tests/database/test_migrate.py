@@ -16,7 +16,7 @@ async def fresh_database(url: str, name: str) -> str:
 async def test_each_file_once(postgres_url: str) -> None:
     url = await fresh_database(postgres_url, "migrating")
     connection = await asyncpg.connect(url)
-    assert await migrate(connection) == ["0001_jobs.sql"]
+    assert await migrate(connection) == ["0001_jobs.sql", "0002_revocations.sql"]
     assert await migrate(connection) == []
     assert await connection.fetchval("select count(*) from escala.job") == 0
     await connection.close()
@@ -26,6 +26,6 @@ async def test_two_at_a_time(postgres_url: str) -> None:
     url = await fresh_database(postgres_url, "racing")
     connections = [await asyncpg.connect(url) for _ in range(4)]
     applied = await asyncio.gather(*map(migrate, connections))
-    assert sorted(applied) == [[], [], [], ["0001_jobs.sql"]]
+    assert sorted(applied) == [[], [], [], ["0001_jobs.sql", "0002_revocations.sql"]]
     for connection in connections:
         await connection.close()

@@ -8,6 +8,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -178,7 +179,7 @@ def test_status(up: Up) -> None:
     found = json.loads(escala("status", "--json", "--file", str(up.file)).stdout)
     assert (found["project"], found["phase"], found["pid"]) == ("small", "ready", up.process.pid)
     names = {(p["service"], p["replica"]) for p in found["processes"]}
-    engines_and_gateway = {("postgres", ""), ("valkey", ""), ("gateway", "")}
+    engines_and_gateway = {("postgres", ""), ("valkey", ""), ("gateway", ""), ("access-log", "")}
     assert names == engines_and_gateway | {("web", "1"), ("web", "2"), ("plain", "1"), ("platform", "1")}
     for process in found["processes"]:
         assert process["state"] == "ready"
@@ -211,13 +212,14 @@ def test_sockets_and_keys_are_private(up: Up) -> None:
     listening = {c.laddr.port for p in family(up) for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     gateway = up.project.config.gateway.bind.port
     replicas = {int(p["address"].rpartition(":")[2]) for s in ("web", "plain", "platform") for p in up.replicas(s)}
-    assert listening == {gateway, *replicas}
+    admin = int(urlsplit(up.status()["metrics"]).port or 0)
+    assert listening == {gateway, admin, *replicas}
 
 
 def test_no_secret_in_any_command_line_or_log(up: Up, token: str) -> None:
     httpx.get(f"{up.url}/who", headers={"Authorization": f"Bearer {token}x"})
     titles = " ".join(" ".join(p.cmdline()) for p in family(up))
-    logs = "".join(file.read_text(errors="replace") for file in up.project.layout.log.iterdir())
+    logs = "".join(file.read_text(errors="replace") for file in up.project.layout.log.rglob("*.*"))
     for secret in (token, token.split(".")[2], "PRIVATE"):
         assert secret not in titles
         assert secret not in logs
@@ -394,5 +396,11 @@ def test_external_engines(folder: Path, engines: dict[str, str]) -> None:
     urls = {f"ESCALA_ENGINES__{name.upper()}__URL": url for name, url in engines.items()}
     with Up(project(folder, replicas=1), environ=urls) as running:
         running.wait_open()
-        assert {p["service"] for p in running.status()["processes"]} == {"gateway", "web", "plain", "platform"}
+        assert {p["service"] for p in running.status()["processes"]} == {
+            "gateway",
+            "access-log",
+            "web",
+            "plain",
+            "platform",
+        }
         assert not (running.project.layout.postgres).exists()

@@ -56,6 +56,8 @@ class Gateway:
         self._revocations = revocations
         self._binary: Path | None = None
         self._number = 0
+        self._known: set[tuple[str, int]] = set()
+        """Replicas that HAProxy has heard of."""
         self._listeners: Listeners | None = None
         self.runtime = Runtime(layout.run / "master.sock")
 
@@ -91,12 +93,13 @@ class Gateway:
 
     async def reload(self) -> None:
         """Let a new worker take over with the plan of this moment; raise where it cannot, with all as it was."""
-        before = self._file.read_text(encoding="utf-8")
+        before, known = self._file.read_text(encoding="utf-8"), self._known
         await asyncio.to_thread(self._write, self._plan())
         try:
             await self.runtime.reload()
         except ReloadRefused:
             write_atomically(self._file, before)
+            self._known = known
             raise
         self._tidy()
 
@@ -109,9 +112,18 @@ class Gateway:
         await self.runtime.apply(service, server)
 
     async def add(self, service: str, server: Server) -> None:
-        """Make a new replica known to the balancer."""
+        """Make a replica known to the balancer, unless it is."""
+        if (service, server.number) in self._known:
+            return
         plan = self._plan()
         await self.runtime.add(service, server, server_options(plan.services[service], plan.config.balance(service)))
+        self._known.add((service, server.number))
+
+    async def remove(self, service: str, number: int) -> None:
+        """Let the balancer forget a replica that has ended."""
+        if (service, number) in self._known:
+            await self.runtime.remove(service, str(number))
+            self._known.discard((service, number))
 
     async def enforce_revocations(self) -> None:
         """Refuse from now on what is revoked: the maps first, then the remembered tokens."""
@@ -141,6 +153,7 @@ class Gateway:
             raise
         candidate.replace(self._file)
         self._number = number
+        self._known = {(backend.service, server.number) for backend in plan.backends for server in backend.servers}
 
     def _lay_out(self, plan: Plan, folder: Path) -> Path:
         """Write a configuration and the files that it names into `folder`; return its path."""

@@ -119,10 +119,11 @@ def _admin(around: Surroundings) -> Iterator[str]:
     yield f"bind {around.admin}"
     yield "no log"
     yield "http-request use-service prometheus-exporter if { path /metrics }"
-    if around.collector is not None:
-        yield "use_backend escala.collector if { path /metrics/routes }"
     here = "There are /metrics and /metrics/routes."
-    yield f"http-request return {problem(404, here)} unless {{ path /metrics/routes }}"
+    elsewhere = " unless { path /metrics/routes }" if around.collector is not None else ""
+    yield f"http-request return {problem(404, here)}{elsewhere}"
+    if around.collector is not None:
+        yield "use_backend escala.collector"
 
 
 def _ring(collector: str) -> Iterator[str]:

@@ -93,13 +93,12 @@ class Runtime:
         await self._set(f"set server {where} health up")
 
     async def add(self, service: str, server: Server, options: str) -> None:
-        """Make a replica known, without requests for now. One that is known already is none the worse."""
+        """Make a replica known, without requests for now."""
         where = f"{service}/{server.name}"
         answer = await self.command(f"add server {where} {server.address} id {server.number} {options}")
-        if "New server registered" in answer:
-            await self.command(f"enable health {where}")
-        elif "Already exists" not in answer:
+        if "New server registered" not in answer:
             raise RuntimeRefused(f"add server {where}", answer)
+        await self._set(f"enable health {where}")
 
     async def remove(self, service: str, name: str) -> None:
         """Forget a replica; its process has ended, and the connections to it go within moments."""

@@ -50,7 +50,7 @@ class Balancer:
         async with self._turn:
             if self._listening:
                 with self._reported(service, number):
-                    await self._gateway.runtime.remove(service, str(number))
+                    await self._gateway.remove(service, number)
 
     async def until_idle(self, service: str, number: int, seconds: float) -> None:
         """Return when a replica has no request any more, or when its time is up."""

@@ -1,0 +1,206 @@
+"""What a request costs in the gateway with everything on, against bare proxies and against Envoy with its JWT filter.
+
+All forward to the same two replicas (nginx, one process each, a JSON body of 100 bytes), one proxy thread each, 64
+keep-alive connections. Escala has all on: JWT RS256, revocation, scopes, rate limit, request id, headers, access
+log, metrics; bare HAProxy, nginx and Caddy verify nothing. Peers that are not installed are skipped.
+
+Processor time is of the proxy's own processes. The access log's collector is a process of its own and is shown apart.
+
+    python -m benchmarks.gateway [--rounds 5] [--seconds 4]
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.load import Measured, measure
+from benchmarks.peers import PEERS
+from benchmarks.processes import escala_up, processor_seconds, required, running, token
+from escala.engines import haproxy
+from escala.project import Project
+from escala.supervisor.client import Client
+from escala.supervisor.ports import free_port
+
+BODY = json.dumps({"flights": [{"from": "JFK", "to": "LAX", "delay": 12}, {"from": "EWR", "to": "SFO"}], "n": 2})
+EVENTS = 10_000
+STREAM_ROUNDS = 15
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4, help="of load in each round")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="escala-"))
+    folder.chmod(0o711)  # PostgreSQL's user has to pass through
+    try:
+        compare(folder, options.rounds, options.seconds)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    name: str
+    port: int
+    pid: int
+
+
+def compare(folder: Path, rounds: int, seconds: int) -> None:
+    upstreams = (free_port(), free_port())
+    stream = free_port()
+    write_project(folder, upstreams, stream)
+    with contextlib.ExitStack() as stack:
+        project = stack.enter_context(escala_up(folder))
+        key = token(project)
+        contestants = list(start_all(stack, folder, project, upstreams, stream))
+        print(f"\n{rounds} rounds of {seconds} s, in turn, 64 connections\n")
+        found: dict[str, list[Measured]] = {each.name: [] for each in contestants}
+        collector = processor_seconds(pid_of(project, "access-log"))
+        for _ in range(rounds):
+            for each in contestants:
+                found[each.name].append(measure(f"http://127.0.0.1:{each.port}/data", key, each.pid, seconds=seconds))
+        collector = processor_seconds(pid_of(project, "access-log")) - collector
+        figures = table(found)
+        mine = sum(each.requests for each in found["escala"]) * (seconds + 1) / seconds  # the warming up too
+        figures["collector_us"] = round(collector / mine * 1e6, 1)
+        print(f"\nthe access log's collector, beside it: {figures['collector_us']} µs a request\n")
+        pair = {each.name: each for each in contestants if each.name in {"escala", "bare haproxy"}}
+        for name, path in (("1mb", "/files/1mb"), ("10mb", "/files/10mb"), ("sse", "/stream")):
+            ratio = streams(pair, path, key)
+            figures[f"time_{name}_vs_bare_haproxy"] = round(ratio, 3)
+    print()
+    print(json.dumps(figures))
+
+
+def write_project(folder: Path, upstreams: tuple[int, int], stream: int) -> None:
+    files = folder / "files"
+    files.mkdir()
+    for name, size in (("1mb", 10**6), ("10mb", 10**7)):
+        (files / name).write_bytes(bytes(size))
+    for port in upstreams:
+        (folder / f"{port}.conf").write_text(f"""
+            daemon off; master_process off; pid {folder}/{port}.pid; error_log /dev/null;
+            events {{ worker_connections 4096; }}
+            http {{
+              access_log off; sendfile on; keepalive_requests 1000000000; keepalive_timeout 600;
+              default_type application/json;
+              server {{
+                listen 127.0.0.1:{port} backlog=4096;
+                location / {{ return 200 '{BODY}'; }}
+                location /files/ {{ root {folder}; }}
+              }}
+            }}""")
+    (folder / "escala.toml").write_text(f"""
+[project]
+name = "bench"
+state = "s"
+
+[gateway]
+bind = "127.0.0.1:{free_port()}"
+threads = 1
+rate_limits = [{{ requests = 1000000, burst = 1000000 }}]
+balance = {{ inflight = 1000 }}
+
+[services.static]
+command = "{required("nginx")} -c {folder}/$PORT.conf"
+replicas = 2
+ports = [{upstreams[0]}, {upstreams[1]}]
+routes = [{{ path = "/data", scopes = ["data"] }}, "/files"]
+
+[services.stream]
+command = "{sys.executable} -m benchmarks.gateway_stream $PORT"
+environment = {{ PYTHONPATH = "{Path(__file__).parents[1]}" }}
+ports = [{stream}]
+routes = ["/stream"]
+""")
+
+
+def start_all(
+    stack: contextlib.ExitStack, folder: Path, project: Project, upstreams: tuple[int, int], stream: int
+) -> Iterator[Contestant]:
+    yield Contestant("escala", project.config.gateway.bind.port, pid_of(project, "gateway"))
+    jwks = project.layout.jwks.read_text()
+    binaries: dict[str, Callable[[], Path | None]] = {"bare haproxy": lambda: haproxy.find(None)}
+    for peer in PEERS:
+        binary = binaries.get(peer.name, peer.find)()
+        if binary is None:
+            print(f"{peer.name} is skipped: {peer.remedy}")
+            continue
+        port = free_port()
+        file = folder / peer.file
+        file.write_text(peer.configuration(port, upstreams, stream, jwks, str(folder)))
+        pid = stack.enter_context(running(peer.command(binary, file), port, **peer.environment))
+        yield Contestant(peer.name, port, pid)
+
+
+def pid_of(project: Project, name: str) -> int:
+    return next(p.pid for p in Client(project).status().processes if p.service == name and p.pid)
+
+
+def table(found: dict[str, list[Measured]]) -> dict[str, float | int]:
+    """Print what each one needs; return the ratios of medians."""
+    cpu = {name: statistics.median(m.cpu_us for m in rounds) for name, rounds in found.items()}
+    rps = {name: statistics.median(m.rps for m in rounds) for name, rounds in found.items()}
+    failed = {name: sum(m.failed for m in rounds) for name, rounds in found.items()}
+    print(f"{'':<14} {'CPU µs':>8} {'(best)':>8} {'req/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'failed':>7}")
+    for name, rounds in found.items():
+        best = min(m.cpu_us for m in rounds)
+        p50, p99 = (statistics.median(getattr(m, key) for m in rounds) for key in ("p50_ms", "p99_ms"))
+        print(f"{name:<14} {cpu[name]:8.1f} {best:8.1f} {rps[name]:9.0f} {p50:8.2f} {p99:8.2f} {failed[name]:7}")
+    bare = "bare haproxy"
+    figures: dict[str, float | int] = {
+        "cpu_vs_bare_haproxy": round(cpu["escala"] / cpu[bare], 3),
+        "rps_vs_bare_haproxy": round(rps["escala"] / rps[bare], 3),
+        "cpu_us": round(cpu["escala"], 1),
+        "failed": failed["escala"],
+    }
+    for name, key in (("envoy jwt", "envoy_jwt"), ("nginx", "nginx"), ("caddy", "caddy")):
+        if name in cpu:
+            figures[f"cpu_vs_{key}"] = round(cpu["escala"] / cpu[name], 3)
+    return figures
+
+
+def streams(pair: dict[str, Contestant], path: str, key: str) -> float:
+    """Fetch `path` through Escala and bare HAProxy in turn; return the median ratio of their times."""
+    times: dict[str, list[float]] = {name: [] for name in pair}
+    for _ in range(STREAM_ROUNDS):
+        for name, each in pair.items():
+            times[name].append(asyncio.run(fetch(each.port, path, key)))
+    ratio = statistics.median(a / b for a, b in zip(times["escala"], times["bare haproxy"], strict=True))
+    medians = ", ".join(f"{name} {statistics.median(values) * 1000:.1f} ms" for name, values in times.items())
+    print(f"{path:<14} {medians}; {ratio:.3f}")
+    return ratio
+
+
+async def fetch(port: int, path: str, key: str) -> float:
+    """Return the seconds of ten requests, one after another, read to their ends; raise where one is cut off."""
+    seconds = 0.0
+    for _ in range(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
+        began = time.perf_counter()
+        request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
+        writer.write(request.encode())
+        size, events = 0, 0
+        while chunk := await reader.read(2**20):
+            size += len(chunk)
+            events += chunk.count(b"data: ")
+        seconds += time.perf_counter() - began
+        writer.close()
+        expected = {"/files/1mb": 10**6, "/files/10mb": 10**7}.get(path, 0)
+        if size < expected or (path == "/stream" and events != EVENTS):
+            raise SystemExit(f"{path} through {port} was cut off: {size} bytes, {events} events")
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

