@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from escala.access_log.line import Entry, NotALine, Place, encode, parse, with_subject
+from escala.access_log.line import Entry, NotALine, Place, encode, parse
 from escala.access_log.metrics import RouteMetrics
 from escala.access_log.segments import Segments
 
@@ -27,6 +27,8 @@ SUBJECTS = 200_000
 """Tokens whose subject is remembered: HAProxy names it only when it verifies a token, not when it finds it again."""
 
 _CHUNK = 256 * 1024
+_PAUSE = 0.02
+"""Seconds to let lines gather: woken for each, this would take as much of the processor as the gateway does."""
 
 
 class Collector:
@@ -44,6 +46,8 @@ class Collector:
             while chunk := await reader.read(_CHUNK):
                 *lines, rest = (rest + chunk).split(b"\n")
                 self.take(lines)
+                if len(chunk) < _CHUNK // 4:
+                    await asyncio.sleep(_PAUSE)
         writer.close()
 
     def take(self, lines: list[bytes]) -> None:
@@ -55,7 +59,7 @@ class Collector:
             except NotALine:
                 continue
             self._metrics.lost += self._missed(place)
-            entry = self._named(entry)
+            self._name(entry)
             self._metrics.count(entry)
             kept.append(encode(entry))
         if kept:
@@ -69,18 +73,17 @@ class Collector:
             return 0
         return place.number - before.number - 1 if place > before else -1
 
-    def _named(self, entry: Entry) -> Entry:
+    def _name(self, entry: Entry) -> None:
+        """Put the subject into an entry whose token has been named before."""
         if entry.token is None:
-            return entry
+            return
         if entry.subject is None:
-            subject = self._subjects.get(entry.token)
-            return with_subject(entry, subject) if subject is not None else entry
-        if entry.status != 401:  # it was verified
+            entry.subject = self._subjects.get(entry.token)
+        elif entry.status != 401:  # it was verified
             self._subjects.pop(entry.token, None)
             self._subjects[entry.token] = entry.subject
             if len(self._subjects) > SUBJECTS:
                 del self._subjects[next(iter(self._subjects))]
-        return entry
 
     def _write(self, kept: list[bytes]) -> None:
         try:

@@ -8,7 +8,7 @@ import msgspec
 FIELDS = 23
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, kw_only=True, gc=False):
     """A request. Durations are milliseconds; -1 where the request did not get so far."""
 
     time: float
@@ -107,7 +107,3 @@ def encode(entry: Entry) -> bytes:
 
 def decode(line: bytes) -> Entry:
     return msgspec.json.decode(line, type=Entry)
-
-
-def with_subject(entry: Entry, subject: str) -> Entry:
-    return msgspec.structs.replace(entry, subject=subject)

@@ -40,7 +40,7 @@ def backend(
     yield from tokens.granted(routes, reaching)
     yield from limits.after_verification(routes, reaching)
     # A body that trickles must not keep a replica busy. One without announced length may be a dialogue; it passes.
-    trickle = "{ req.hdr(content-length) -m int gt 0 }"
+    trickle = "{ req.fhdr(content-length) -m int gt 0 }"
     yield f"http-request wait-for-body time {_BODY_SECONDS}s at-least {_BODY_BYTES}" + when(trickle)
     yield from _retries(reaching, limits.counters(routes) + 1)
     yield from _timeouts(reaching, defaults)
@@ -109,9 +109,10 @@ def _retries(routes: Sequence[Placed], counter: int) -> Iterator[str]:
     for retry, condition in by_value(routes, lambda placed: placed.policy.retry):
         if not retry:
             yield "http-request disable-l7-retry" + when(condition)
-    yield f"http-request set-var(txn.rate) sc_http_req_rate({counter}),add({_BUDGET_SHARE * _BUDGET_LEAST})"
+    failing = f"{{ sc_http_fail_rate({counter}) gt {_BUDGET_LEAST} }}"
+    yield f"http-request set-var(txn.rate) sc_http_req_rate({counter})" + when(failing)
     spent = f"{{ sc_http_fail_rate({counter}),mul({_BUDGET_SHARE}),sub(txn.rate) -m int gt 0 }}"
-    yield f"http-request disable-l7-retry if {spent}"
+    yield "http-request disable-l7-retry" + when(failing, spent)
 
 
 def _timeouts(routes: Sequence[Placed], defaults: Policy) -> Iterator[str]:

@@ -14,9 +14,9 @@ def preflight(routes: Sequence[Placed]) -> Iterator[str]:
             continue
         everybody = "*" in cors.origins
         known = (
-            "{ req.hdr(origin) -m found }" if everybody else f"{{ req.hdr(origin) -m str -- {' '.join(cors.origins)} }}"
+            "{ req.fhdr(origin) -m found }" if everybody else f"{{ req.fhdr(origin) -m str -- {' '.join(cors.origins)} }}"
         )
-        allowed = "str(*)" if everybody else "req.hdr(origin)"
+        allowed = "str(*)" if everybody else "req.fhdr(origin)"
         yield f"http-request set-var(txn.origin) {allowed}" + when(condition, known)
         headers = {
             "Access-Control-Allow-Methods": ", ".join(cors.methods),
@@ -24,7 +24,7 @@ def preflight(routes: Sequence[Placed]) -> Iterator[str]:
             "Access-Control-Max-Age": str(round(cors.max_age)),
         }
         words = "".join(f" hdr {name} {quoted(value)}" for name, value in headers.items())
-        asked = "{ method OPTIONS } { req.hdr(access-control-request-method) -m found } { var(txn.origin) -m found }"
+        asked = "{ method OPTIONS } { req.fhdr(access-control-request-method) -m found } { var(txn.origin) -m found }"
         yield f"http-request return status 204{words}" + when(condition, asked)
 
 

@@ -73,23 +73,22 @@ def _hygiene() -> Iterator[str]:
     """Refuse what no client sends in good faith, before it is looked at more closely."""
     dots = refuse(400, "A path must not contain dot segments.")
     suspect = "{ path -m sub . % }"  # spares most paths the decoding
-    yield dots + when(suspect, "{ path,url_dec -m sub /../ /./ }")
-    yield dots + when(suspect, "{ path,url_dec -m end /.. /. }")
+    yield dots + when(suspect, "{ path,url_dec,concat(/) -m sub /../ /./ }")
 
 
 def _choose(routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
     """Set txn.route: by the host, then by its parent for "*.", then whatever the host is; each by longest prefix."""
     found = f"map_beg({quoted(around.routes)})"
     missing = "!{ var(txn.route) -m found }"
-    yield "http-request set-var(txn.path) path,concat(/)"
     if has_hosts(routes):
-        yield "http-request set-var(txn.host) req.hdr(host),lower,field(1,:)"
+        yield "http-request set-var(txn.path) path,concat(/)"
+        yield "http-request set-var(txn.host) req.fhdr(host),lower,field(1,:)"
         yield f"http-request set-var(txn.route) var(txn.host),concat(,txn.path),{found}"
         yield "http-request set-var(txn.parent) var(txn.host),field(2,.,0)" + when(missing)
         yield f"http-request set-var(txn.route) str(.),concat(,txn.parent),concat(,txn.path),{found}" + when(missing)
         yield f"http-request set-var(txn.route) var(txn.path),{found}" + when(missing)
     else:
-        yield f"http-request set-var(txn.route) var(txn.path),{found}"
+        yield f"http-request set-var(txn.route) path,concat(/),{found}"
     yield refuse(404, "No route leads there.") + when(missing)
 
 
@@ -98,23 +97,23 @@ def _bounds(routes: Sequence[Placed]) -> Iterator[str]:
         allow = ("Allow", ", ".join(methods))
         refusal = refuse(405, "This method is not allowed here.", allow)
         # A preflight request asks about a method; it is none of the route's.
-        asking = "!{ req.hdr(access-control-request-method) -m found }" if "OPTIONS" not in methods else ""
+        asking = "!{ req.fhdr(access-control-request-method) -m found }" if "OPTIONS" not in methods else ""
         yield refusal + when(condition, f"!{{ method {' '.join(methods)} }}", asking)
     for most, condition in by_value(routes, lambda placed: placed.policy.max_body):
         refusal = refuse(413, f"The body is larger than the {most} bytes allowed.")
-        yield refusal + when(condition, f"{{ req.hdr(content-length) -m int gt {most} }}")
+        yield refusal + when(condition, f"{{ req.fhdr(content-length) -m int gt {most} }}")
 
 
 def _identify(config: Config) -> Iterator[str]:
     """Replace what clients claim about themselves by what is so."""
     yield "http-request del-header X-Forwarded- -m beg"
-    for header in ("Forwarded", "X-Real-IP", "X-Request-ID"):
+    for header in ("Forwarded", "X-Real-IP"):
         yield f"http-request del-header {header}"
-    yield "http-request add-header X-Request-ID %[unique-id]"
+    yield "http-request set-header X-Request-ID %[unique-id]"
+    # No X-Forwarded-Host: the Host header arrives as the client sent it.
     yield "http-request add-header X-Forwarded-For %[src]"
     yield f"http-request add-header X-Forwarded-Proto {'https' if config.gateway.tls else 'http'}"
-    yield "http-request add-header X-Forwarded-Host %[req.hdr(host)]"
-    traced = "{ req.hdr(traceparent) -m len 55 }"
+    traced = "{ req.fhdr(traceparent) -m len 55 }"
     yield f"http-request set-header traceparent 00-%ID-%[unique-id,bytes(16,16)]-01 unless {traced}"
 
 
@@ -124,7 +123,7 @@ def _headers(config: Config, routes: Sequence[Placed]) -> Iterator[str]:
     for name in names:
         for value, condition in by_value(routes, lambda placed, name=name: placed.policy.headers.get(name)):  # type: ignore[misc]
             if value is not None:
-                absent = f"!{{ res.hdr({name}) -m found }}"
+                absent = f"!{{ res.fhdr({name}) -m found }}"
                 yield f"http-after-response set-header {name} {quoted(log_format(value))}" + when(condition, absent)
     if config.gateway.tls is not None and config.gateway.tls.hsts is not None:
         seconds = round(config.gateway.tls.hsts)

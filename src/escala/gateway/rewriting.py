@@ -23,7 +23,7 @@ def rewrite_back(routes: Sequence[Placed]) -> Iterator[str]:
     """Let redirects within the service lead to where clients reach it."""
     rewritten = list(_rewritten(routes))
     if rewritten:
-        yield "http-request set-var(txn.authority) req.hdr(host)"
+        yield "http-request set-var(txn.authority) req.fhdr(host)"
     for placed, inner in rewritten:
         pattern = quoted(f"^([a-z]+://[^/]+)?{regex(inner)}([/?].*)?$")
         replacement = quoted(f"{BACK_1}{placed.route.prefix}{BACK_2}")

@@ -36,7 +36,7 @@ def table(config: Config, routes: Sequence[Placed]) -> list[str]:
 
 def known() -> Iterator[str]:
     """Let a token pass that is remembered: nothing of the frontend's rules after this one is looked at."""
-    yield refused("The request has more than one token.") + when("{ req.hdr_cnt(authorization) gt 1 }")
+    yield refused("The request has more than one token.") + when("{ req.fhdr_cnt(authorization) gt 1 }")
     yield "http-request set-var(txn.key) http_auth_bearer,sha2(256)"
     yield "http-request set-var(txn.now) date()"
     yield f"http-request allow if {{ var(txn.key),table_gpt(0,{TABLE}),sub(txn.now) -m int gt 0 }}"
