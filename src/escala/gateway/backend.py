@@ -146,5 +146,5 @@ def _compression(routes: Sequence[Placed]) -> Iterator[str]:
     yield f"compression type {COMPRESSED}"
     others = [placed for placed in routes if placed not in chosen]
     if others:
-        # RFC 9111, section 5.2.2.6: the one word that keeps an intermediary, this one too, from compressing.
-        yield f"http-response add-header Cache-Control no-transform if {one_of(others)}"
+        # The filter is the backend's; on these routes it, and the service, must think that nothing is accepted.
+        yield f"http-request del-header Accept-Encoding if {one_of(others)}"

@@ -14,7 +14,9 @@ def preflight(routes: Sequence[Placed]) -> Iterator[str]:
             continue
         everybody = "*" in cors.origins
         known = (
-            "{ req.fhdr(origin) -m found }" if everybody else f"{{ req.fhdr(origin) -m str -- {' '.join(cors.origins)} }}"
+            "{ req.fhdr(origin) -m found }"
+            if everybody
+            else f"{{ req.fhdr(origin) -m str -- {' '.join(cors.origins)} }}"
         )
         allowed = "str(*)" if everybody else "req.fhdr(origin)"
         yield f"http-request set-var(txn.origin) {allowed}" + when(condition, known)

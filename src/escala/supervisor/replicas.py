@@ -65,7 +65,7 @@ class Replicas:
         project: Project,
         make_child: Callable[[str, Duties], Child],
         *,
-        environment: Callable[[str, str], Mapping[str, str]],
+        environment: Callable[[Project, str, str], Mapping[str, str]],
         balancer: Balancing,
         emit: Emit,
     ) -> None:
@@ -161,7 +161,8 @@ class Replicas:
 
         async def prepare() -> ProcessSpec:
             replica.address = address = _address(replica, self.services.get(service_name, service))
-            return replica_spec(self.project, service_name, number, address, self._environment(service_name, name))
+            environment = self._environment(self.project, service_name, name)
+            return replica_spec(self.project, service_name, number, address, environment)
 
         async def changed(state: ServerState) -> None:
             if not replica.leaving:

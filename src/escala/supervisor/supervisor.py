@@ -233,7 +233,7 @@ class Supervisor:
             return
         self._emit(Preparing(command))
         began = time.monotonic()
-        await prepare.run(command, self.project.root, self._environment(), self._registry)
+        await prepare.run(command, self.project.root, self._environment(self.project), self._registry)
         self._emit(Prepared(time.monotonic() - began))
 
     async def _start_collector(self) -> None:
@@ -331,9 +331,9 @@ class Supervisor:
             return lambda line: not line.startswith(("[NOTICE]", "[WARNING]", "Proxy ", "Server "))
         return lambda line: "/" in name
 
-    def _environment(self, service: str = "", replica: str = "") -> dict[str, str]:
+    def _environment(self, project: Project, service: str = "", replica: str = "") -> dict[str, str]:
         return environment_for(
-            self.project,
+            project,
             postgres=self._engines.postgres_url,
             valkey=self._engines.valkey_url,
             service=service,

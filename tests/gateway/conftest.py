@@ -1,0 +1,92 @@
+"""One project with every kind of policy, running, for the tests that only send requests."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from escala.supervisor.ports import free_port
+from tests.support import REPOSITORY, Up, client, escala
+
+PROJECT = """
+[project]
+name = "gate"
+
+[gateway]
+bind = "127.0.0.1:{port}"
+threads = 2
+
+[auth]
+remember_for = "10s"
+
+[services.web]
+app = "tests.gateway.app:app"
+replicas = 2
+routes = [
+    "/echo", "/slow", "/events", "/upload", "/talk", "/dies",
+    {{ path = "/public", public = true }},
+    {{ path = "/scoped", scopes = ["a", "b:write"] }},
+    {{ path = "/read", methods = ["GET", "HEAD"] }},
+    {{ path = "/small", max_body = "100B" }},
+    {{ path = "/quick", to = "/slow", timeout = "300ms" }},
+    {{ path = "/once", to = "/dies", retry = false }},
+    {{ path = "/limited/address", rate_limits = [{{ requests = 5, period = "1h" }}] }},
+    {{ path = "/limited/token", rate_limits = [{{ requests = 3, period = "1h", per = "token", burst = 4 }}] }},
+    {{ path = "/limited/route", rate_limits = [{{ requests = 6, period = "1h", per = "route" }}], public = true }},
+    {{ path = "/cors", cors = {{ origins = ["https://shop.example"], credentials = true }} }},
+    {{ path = "/open", public = true, cors = {{ origins = ["*"] }} }},
+    {{ path = "/large", compression = true }},
+    {{ path = "/plain", to = "/large" }},
+    {{ path = "/headers", headers = {{ X-Frame-Options = "", X-Team = "100 % ours" }} }},
+    {{ path = "/cached", public = true, cache = "1m" }},
+    {{ path = "/hosted", hosts = ["a.example", "*.b.example"] }},
+    {{ path = "/canary", split = {{ service = "next", percent = 30 }} }},
+    {{ path = "/outer", to = "/inner/deep" }},
+]
+
+[services.next]
+app = "tests.gateway.app:app"
+
+[services.busy]
+app = "tests.gateway.app:app"
+balance = {{ inflight = 1, queue = 2, queue_timeout = "1s" }}
+routes = [{{ path = "/busy", to = "/slow" }}]
+
+[services.sticky]
+app = "tests.gateway.app:app"
+replicas = 3
+balance = {{ sticky = "replica" }}
+routes = ["/sticky"]
+
+[services.hashed]
+app = "tests.gateway.app:app"
+replicas = 3
+balance = {{ algorithm = "hash", hash_on = "header:X-Tenant" }}
+routes = ["/hashed"]
+"""
+
+
+@pytest.fixture(scope="module")
+def gate(make_folder: Callable[[], Path]) -> Iterator[Up]:
+    folder = make_folder()
+    (folder / "escala.toml").write_text(PROJECT.format(port=free_port()))
+    with Up(folder / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)}) as up:
+        yield up.wait_open()
+
+
+@pytest.fixture(scope="module")
+def make_token(gate: Up) -> Callable[..., str]:
+    def make(*options: str) -> str:
+        done = escala("token", "--file", str(gate.file), *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return make
+
+
+@pytest.fixture
+def http(gate: Up, make_token: Callable[..., str]) -> Iterator[httpx.Client]:
+    """A client with a token of its own that may do everything."""
+    with client(gate.url, make_token()) as made:
+        yield made

@@ -1,0 +1,340 @@
+"""A running gateway changed: replicas, routes, keys, certificates, revocations. Under requests, and none fails."""
+
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from escala.auth.certificate import self_signed
+from escala.supervisor.ports import free_port
+from tests.support import REPOSITORY, Up, client, escala, wait_until
+
+PROJECT = """
+[project]
+name = "ops"
+
+[gateway]
+bind = "127.0.0.1:{port}"
+
+[services.web]
+app = "tests.gateway.app:app"
+replicas = 2
+routes = ["/echo", "/slow"]
+"""
+
+
+@pytest.fixture
+def ops(folder: Path) -> Iterator[Up]:
+    (folder / "escala.toml").write_text(PROJECT.format(port=free_port()))
+    with Up(folder / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)}) as up:
+        yield up.wait_open()
+
+
+def run(up: Up, *words: str) -> str:
+    done = escala(words[0], "--file", str(up.file), *words[1:], environ={"PYTHONPATH": str(REPOSITORY)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def token_of(up: Up, *options: str) -> str:
+    return run(up, "token", *options).strip()
+
+
+class Load:
+    """Requests from a few clients, each on its own keep-alive connection, until the end of the block."""
+
+    def __init__(self, url: str, token: str, path: str = "/echo", clients: int = 4, verify: bool = True) -> None:
+        self.answers: Counter[int] = Counter()
+        self.errors: list[str] = []
+        self.replicas: Counter[str] = Counter()
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._ask, args=(url, token, path, verify), daemon=True) for _ in range(clients)
+        ]
+
+    def _ask(self, url: str, token: str, path: str, verify: bool) -> None:
+        with httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60, verify=verify
+        ) as http:
+            while not self._stop.is_set():
+                try:
+                    answer = http.get(path)
+                except httpx.TransportError as error:
+                    self.errors.append(repr(error))
+                    continue
+                self.answers[answer.status_code] += 1
+                if answer.status_code == 200:
+                    self.replicas[answer.json()["replica"]] += 1
+
+    @property
+    def count(self) -> int:
+        return self.answers.total()
+
+    def more(self, count: int = 50) -> None:
+        """Wait until so many more requests were answered."""
+        before = self.count
+        wait_until(lambda: self.count >= before + count, f"{count} more answers; {self.errors[-3:]}")
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        self.more(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(70)
+
+
+@contextmanager
+def no_failure(up: Up, **options: object) -> Iterator[Load]:
+    with Load(up.url, token_of(up), **options) as load:  # type: ignore[arg-type]
+        yield load
+    assert load.errors == []
+    assert load.answers.keys() == {200}
+
+
+def test_scaling_fails_no_request(ops: Up) -> None:
+    with no_failure(ops, path="/slow?seconds=0.3", clients=8) as load:
+        assert "web: 5 ready" in run(ops, "scale", "web=5")
+        wait_until(lambda: len(load.replicas) == 5, "all five answer")
+        assert "web: 1 ready" in run(ops, "scale", "web=1")
+        assert len(ops.replicas("web")) == 1
+        load.more(10)
+    assert ops.said().count("left after") == 4
+
+
+def test_wrong_scales(ops: Up) -> None:
+    for words, code, message in (
+        (["nobody=2"], 1, "there is no service 'nobody'; there are: web"),
+        (["web=0"], 1, "between 1 and 256"),
+        (["web=1000"], 1, "between 1 and 256"),
+        (["web=x"], 2, "expected SERVICE=N"),
+        (["web"], 2, "expected SERVICE=N"),
+    ):
+        done = escala("scale", "--file", str(ops.file), *words)
+        assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+
+
+def test_a_drained_replica_gets_nothing(ops: Up) -> None:
+    with no_failure(ops) as load:
+        assert "web/1 is idle" in run(ops, "drain", "web/1")
+        load.more(20)  # those that were on their way
+        load.replicas.clear()
+        load.more(100)
+        assert load.replicas.keys() == {"web/2"}
+        assert "drained" in run(ops, "status")
+        run(ops, "drain", "web/1", "--resume")
+        wait_until(lambda: load.replicas["web/1"] > 5, "it answers again")
+    done = escala("drain", "--file", str(ops.file), "web/9")
+    assert (done.returncode, "there is no replica 'web/9'; there are: web/1, web/2" in done.stderr) == (1, True)
+
+
+def change(up: Up, old: str, new: str) -> None:
+    text = up.file.read_text()
+    assert old in text
+    up.file.write_text(text.replace(old, new))
+
+
+def test_apply(ops: Up) -> None:
+    assert "what runs already" in run(ops, "apply")
+    with no_failure(ops) as load:
+        change(ops, '"/slow"', '"/slow", { path = "/new", public = true, timeout = "5s" }')
+        change(ops, "replicas = 2", "replicas = 3")
+        ops.file.write_text(
+            ops.file.read_text() + '\n[services.more]\napp = "tests.gateway.app:app"\nroutes = ["/more"]\n'
+        )
+        dry = run(ops, "apply", "--dry-run")
+        assert "+ services.web.routes[/new].timeout = 5.0" in dry
+        assert "~ services.web.replicas.min = 2 → 3" in dry
+        assert "nothing was changed yet" in dry
+        assert httpx.get(f"{ops.url}/new").status_code == 404
+        assert "applied" in run(ops, "apply")
+        assert httpx.get(f"{ops.url}/new").json()["replica"].startswith("web/")
+        with client(ops.url, token_of(ops)) as http:
+            assert http.get("/more").json()["replica"] == "more/1"
+        wait_until(lambda: load.replicas["web/3"], "the third replica answers")
+        ops.file.write_text(ops.file.read_text().partition("\n[services.more]")[0])
+        run(ops, "apply")
+        with client(ops.url, token_of(ops)) as http:
+            assert http.get("/more").status_code == 404
+        wait_until(lambda: not ops.replicas("more"), "its replica is gone")
+        load.more()
+
+
+def test_a_wrong_file_changes_nothing(ops: Up) -> None:
+    good = ops.file.read_text()
+    configuration = (ops.project.layout.gateway / "haproxy.cfg").read_text()
+    for wrong, message in (
+        (good.replace("/slow", "/sl ow"), "services.web.routes[1].path"),
+        (good.replace("[services.web]", "[services.web]\nballance = 1"), "unknown key; did you mean 'balance'"),
+        (good + '[gateway.tls]\ncertificates = "nowhere"\n', "there is no"),
+        (good + "[services.b]\napp = 'no.such:app'\nroutes = ['/b']\n", "b does not become ready"),
+    ):
+        ops.file.write_text(wrong)
+        done = escala("apply", "--file", str(ops.file))
+        assert done.returncode != 0
+        assert message in done.stderr, done.stderr
+        ops.file.write_text(good)
+        assert (ops.project.layout.gateway / "haproxy.cfg").read_text() == configuration
+        with client(ops.url, token_of(ops)) as http:
+            assert http.get("/echo").status_code == 200
+    wait_until(lambda: not ops.replicas("b"), "the service that could not start is gone")
+
+
+def test_many_reloads_fail_no_request(ops: Up) -> None:
+    with no_failure(ops, clients=8) as load:
+        for number in range(5):
+            change(ops, '"/slow"' if number == 0 else f'"/r{number - 1}"', f'"/r{number}"')
+            run(ops, "apply")
+            load.more(20)
+
+
+def test_a_revoked_token_is_refused_also_after_a_restart(ops: Up) -> None:
+    good, bad, by_id = token_of(ops), token_of(ops), token_of(ops)
+    mallory = token_of(ops, "--user", 'mállory "x"')
+
+    def status(token: str) -> int:
+        return httpx.get(f"{ops.url}/echo", headers={"Authorization": f"Bearer {token}"}).status_code
+
+    assert [status(token) for token in (good, bad, by_id, mallory)] == [200] * 4
+    run(ops, "revoke", "--token", bad)
+    run(ops, "revoke", "--user", 'mállory "x"')
+    assert [status(token) for token in (good, bad, by_id, mallory)] == [200, 401, 200, 401]
+    time_of_second = int(time.time())
+    wait_until(lambda: int(time.time()) > time_of_second, "a new second")
+    fresh = token_of(ops, "--user", 'mállory "x"')
+    assert status(fresh) == 200  # made later
+    identity = escala("revoke", "--file", str(ops.file), "--id", "nonsense")
+    assert identity.returncode == 0
+    master = next(p["pid"] for p in ops.status()["processes"] if p["service"] == "gateway")
+    os.kill(master, signal.SIGKILL)
+    wait_until(lambda: "gateway ready again" in ops.said(), "the gateway is back")
+    assert [status(token) for token in (good, bad, mallory, fresh)] == [200, 401, 401, 200]
+    ops.stop()
+    with Up(ops.file, environ={"PYTHONPATH": str(REPOSITORY)}) as again:
+        again.wait_open()
+        assert [status(token) for token in (good, bad, mallory, fresh)] == [200, 401, 401, 200]
+
+
+def test_wrong_revocations(ops: Up) -> None:
+    for options, message in (
+        ([], "expected one of --token, --id and --user"),
+        (["--id", "a", "--user", "b"], "expected one of"),
+        (["--token", "nonsense"], "not a token"),
+    ):
+        done = escala("revoke", "--file", str(ops.file), *options)
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
+def test_keys_rotate_without_a_refusal(ops: Up) -> None:
+    old = token_of(ops)
+    with no_failure(ops) as load:
+        first = escala("keys", "list", "--file", str(ops.file)).stdout.split()[0]
+        assert escala("keys", "rotate", "--file", str(ops.file)).returncode == 0
+        load.more()
+        fresh = token_of(ops)
+        with client(ops.url, fresh) as http:
+            assert http.get("/echo").status_code == 200
+        with client(ops.url, old) as http:
+            assert http.get("/echo").status_code == 200
+    assert escala("keys", "retire", "--file", str(ops.file), "nonsense").returncode == 1
+    assert escala("keys", "retire", "--file", str(ops.file), first).returncode == 0
+    with client(ops.url, old) as http:
+        assert http.get("/echo").status_code == 401
+    with client(ops.url, fresh) as http:
+        assert http.get("/echo").status_code == 200
+
+
+def test_a_killed_worker_costs_only_what_was_in_it(ops: Up) -> None:
+    token = token_of(ops)
+    master = psutil.Process(next(p["pid"] for p in ops.status()["processes"] if p["service"] == "gateway"))
+    with Load(ops.url, token, clients=6) as load:
+        master.children()[0].kill()
+        wait_until(lambda: "gateway ready again" in ops.said(), "the gateway is back")
+        load.more()
+    # A client whose request was in it, or whose idle connection it had, sees that break; nobody is refused.
+    assert len(load.errors) <= 6
+    assert not [error for error in load.errors if "ConnectError" in error]
+    assert load.answers.keys() == {200}
+
+
+def test_tls(folder: Path) -> None:
+    (folder / "certs").mkdir()
+    (folder / "certs" / "a.pem").write_text(self_signed(["a.example", "localhost"], 1))
+    (folder / "certs" / "b.pem").write_text(self_signed(["b.example"], 1))
+    plain = free_port()
+    tls = f'\n[gateway.tls]\ncertificates = "certs"\nredirect = "127.0.0.1:{plain}"\nhsts = "1d"\n'
+    (folder / "escala.toml").write_text(PROJECT.format(port=free_port()) + tls)
+    with Up(folder / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)}) as up:
+        up.wait_open()
+        port = up.project.config.gateway.bind.port
+        url = f"https://127.0.0.1:{port}"
+        moved = httpx.get(f"http://127.0.0.1:{plain}/echo?x=1")
+        assert (moved.status_code, moved.headers["location"]) == (308, f"https://127.0.0.1:{plain}/echo?x=1")
+        token = token_of(up)
+        with httpx.Client(verify=False, headers={"Authorization": f"Bearer {token}"}) as http:
+            answer = http.get(f"{url}/echo")
+        assert answer.headers["strict-transport-security"] == "max-age=86400"
+        assert answer.json()["headers"]["x-forwarded-proto"] == "https"
+        assert names(port, "b.example") != names(port, "a.example") == names(port, "c.example")
+        with pytest.raises(ssl.SSLError):
+            names(port, "a.example", ssl.TLSVersion.TLSv1_1)
+        with Load(url, token, verify=False) as load:
+            before = names(port, "a.example")
+            (folder / "certs" / "a.pem").write_text(self_signed(["a.example"], 2))
+            wait_until(lambda: names(port, "a.example") != before, "the new certificate is used")
+            load.more()
+            (folder / "certs" / "a.pem").write_text("nonsense")
+            wait_until(lambda: "certificates were not taken over" in up.said(), "it says so")
+            load.more()
+        assert load.errors == []
+        assert load.answers.keys() == {200}
+
+
+def names(port: int, server: str, most: ssl.TLSVersion | None = None) -> bytes:
+    """Return the certificate that a client asking for `server` gets."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if most is not None:
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            context.minimum_version = ssl.TLSVersion.TLSv1
+            context.maximum_version = most
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
+        context.wrap_socket(raw, server_hostname=server) as wrapped,
+    ):
+        return wrapped.getpeercert(binary_form=True) or b""
+
+
+def test_cert_and_routes_and_logs(ops: Up, tmp_path: Path) -> None:
+    path = tmp_path / "x" / "dev.pem"
+    made = escala("cert", "one.example", "127.0.0.1", "--out", str(path))
+    assert made.returncode == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "BEGIN CERTIFICATE" in path.read_text()
+    assert escala("cert", "--out", str(path)).returncode == 1
+    table = run(ops, "routes")
+    assert "/slow" in table
+    assert "a token" in table
+    with client(ops.url, token_of(ops, "--user", "eva")) as http:
+        identity = http.get("/echo").headers["x-request-id"]
+    wait_until(lambda: identity in escala("logs", "--access", "--file", str(ops.file)).stdout, "the line is shown")
+    last = next(line for line in run(ops, "logs", "--access").splitlines() if identity in line)
+    assert "200" in last
+    assert "web/" in last
+    assert "eva" in last
+    assert identity in run(ops, "logs", "--access", "--json", "-n", "5")

@@ -1,0 +1,314 @@
+"""Each policy of a route, through the real gateway."""
+
+import asyncio
+import gzip
+import socket
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import websockets
+
+from tests.support import Up, access_log, client, wait_until
+
+
+def test_scopes_are_all_needed(gate: Up, make_token: Callable[..., str]) -> None:
+    for scopes, expected in (("a b:write", 200), ("a", 403), ("b:write", 403), ("ab:write a", 403), ("x", 403)):
+        with client(gate.url, make_token("--scope", scopes)) as http:
+            answers = [http.get("/scoped") for _ in range(3)]  # verified, then known
+            assert [answer.status_code for answer in answers] == [expected] * 3, scopes
+            if expected == 403:
+                assert answers[0].headers["www-authenticate"].startswith('Bearer error="insufficient_scope"')
+
+
+def test_public_routes_need_no_token(gate: Up) -> None:
+    assert httpx.get(f"{gate.url}/public").status_code == 200
+    assert httpx.get(f"{gate.url}/echo").status_code == 401
+
+
+def test_methods(http: httpx.Client) -> None:
+    assert http.get("/read").status_code == 200
+    refused = http.post("/read")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert http.request("PURGE", "/echo").status_code == 405
+
+
+def test_the_size_of_bodies(http: httpx.Client) -> None:
+    assert http.post("/small", content=b"x" * 100).json()["body"] == 100
+    assert http.post("/small", content=b"x" * 101).status_code == 413
+    assert http.post("/echo", content=b"x" * 101).status_code == 200
+
+
+def test_the_time_of_answers(http: httpx.Client) -> None:
+    assert http.get("/quick?seconds=0").status_code == 200
+    assert http.get("/quick?seconds=5").status_code == 504
+    assert http.get("/slow?seconds=0.5").status_code == 200
+
+
+def test_rate_limits(gate: Up, http: httpx.Client, make_token: Callable[..., str]) -> None:
+    statuses = [http.get("/limited/address").status_code for _ in range(8)]
+    assert statuses == [200] * 5 + [429] * 3
+    refused = http.get("/limited/address")
+    assert int(refused.headers["retry-after"]) == 720
+    assert refused.json()["detail"] == "At most 5 requests in 3600 s per address; slow down."
+    for _ in range(2):  # each token has its own
+        with client(gate.url, make_token()) as other:
+            assert [other.get("/limited/token").status_code for _ in range(6)] == [200] * 4 + [429] * 2
+    assert [httpx.get(f"{gate.url}/limited/route").status_code for _ in range(8)] == [200] * 6 + [429] * 2
+
+
+def test_a_limit_comes_before_the_token_is_looked_at(gate: Up) -> None:
+    wrong = {"Authorization": "Bearer wrong"}
+    statuses = {httpx.get(f"{gate.url}/limited/address", headers=wrong).status_code for _ in range(10)}
+    assert 429 in statuses
+
+
+def test_cors(gate: Up, http: httpx.Client) -> None:
+    asking = {"Origin": "https://shop.example", "Access-Control-Request-Method": "PUT"}
+    preflight = httpx.options(f"{gate.url}/cors", headers=asking)  # carries no token
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == "https://shop.example"
+    assert "PUT" in preflight.headers["access-control-allow-methods"]
+    assert preflight.headers["access-control-allow-credentials"] == "true"
+    answer = http.get("/cors", headers={"Origin": "https://shop.example"})
+    assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+    assert "Origin" in answer.headers["vary"]
+    refused = httpx.get(f"{gate.url}/cors", headers={"Origin": "https://shop.example"})
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "https://shop.example")
+    stranger = http.get("/cors", headers={"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in stranger.headers
+    assert httpx.options(f"{gate.url}/cors", headers={**asking, "Origin": "https://evil.example"}).status_code == 401
+    anybody = httpx.get(f"{gate.url}/open", headers={"Origin": "https://evil.example"})
+    assert anybody.headers["access-control-allow-origin"] == "*"
+
+
+def test_compression(http: httpx.Client) -> None:
+    with http.stream("GET", "/large", headers={"Accept-Encoding": "gzip"}) as answer:
+        raw = b"".join(answer.iter_raw())
+        assert answer.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(raw) == b"flight " * 10_000
+    assert "content-encoding" not in http.get("/large", headers={"Accept-Encoding": "identity"}).headers
+    plain = http.get("/plain", headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    assert len(plain.content) == 70_000
+
+
+def test_response_headers(http: httpx.Client) -> None:
+    usual = http.get("/echo").headers
+    assert usual["x-content-type-options"] == "nosniff"
+    assert usual["x-frame-options"] == "DENY"
+    assert http.get("/echo?own-header").headers["x-frame-options"] == "SAMEORIGIN"
+    changed = http.get("/headers").headers
+    assert "x-frame-options" not in changed
+    assert changed["x-team"] == "100 % ours"
+    assert http.get("/nowhere").headers["x-content-type-options"] == "nosniff"
+
+
+def test_what_the_service_is_told(http: httpx.Client) -> None:
+    lies = {
+        "X-Forwarded-For": "1.2.3.4",
+        "X-Forwarded-Host": "evil.example",
+        "X-Real-IP": "1.2.3.4",
+        "Forwarded": "for=1.2.3.4",
+        "X-Request-ID": "mine",
+    }
+    answer = http.get("/echo", headers=lies)
+    told = answer.json()["headers"]
+    assert told["x-forwarded-for"] == "127.0.0.1"
+    assert told["x-forwarded-proto"] == "http"
+    assert not {"x-forwarded-host", "x-real-ip", "forwarded"} & told.keys()
+    assert told["x-request-id"] == answer.headers["x-request-id"] != "mine"
+    version, trace, span, flags = told["traceparent"].split("-")
+    assert (version, trace, len(span), flags) == ("00", told["x-request-id"], 16, "01")
+    given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+    assert http.get("/echo", headers={"traceparent": given}).json()["headers"]["traceparent"] == given
+
+
+def test_the_cache_answers_public_routes(gate: Up, http: httpx.Client) -> None:
+    url = f"{gate.url}/cached/page"
+    first = httpx.get(url)
+    assert first.headers["cache-control"] == "public, max-age=60"
+    assert [httpx.get(url).json()["calls"] for _ in range(5)] == [first.json()["calls"]] * 5
+    assert httpx.get(f"{url}?other").json()["query"] == "other"
+    fresh = httpx.get(url, headers={"Cache-Control": "no-cache"}).json()
+    assert (fresh["replica"], fresh["calls"]) != (first.json()["replica"], first.json()["calls"])
+    assert httpx.post(url).json()["method"] == "POST"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("a.example", 200),
+        ("A.Example:8000", 200),
+        ("x.b.example", 200),
+        ("b.example", 404),
+        ("y.x.b.example", 404),
+        ("c", 404),
+    ],
+)
+def test_hosts(http: httpx.Client, host: str, expected: int) -> None:
+    assert http.get("/hosted", headers={"Host": host}).status_code == expected
+    assert http.get("/echo", headers={"Host": host}).status_code == 200
+
+
+def test_a_share_goes_to_another_service(http: httpx.Client) -> None:
+    services = Counter(http.get("/canary").json()["replica"].partition("/")[0] for _ in range(300))
+    assert services.keys() == {"web", "next"}
+    assert 45 <= services["next"] <= 140  # 30 % of 300, within five standard deviations
+
+
+def test_rewriting(http: httpx.Client) -> None:
+    assert http.get("/outer/x?y=1").json()["path"] == "/inner/deep/x"
+    assert http.get("/outer").json()["path"] == "/inner/deep"
+    assert http.get("/outerx").status_code == 404
+
+
+def test_a_full_queue_is_503_and_order_is_kept(gate: Up, make_token: Callable[..., str]) -> None:
+    token = make_token()
+
+    def ask(_: int) -> httpx.Response:
+        with client(gate.url, token) as own:
+            return own.get("/busy?seconds=0.3")
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(8)))
+    statuses = Counter(answer.status_code for answer in answers)
+    assert statuses.keys() == {200, 503}
+    assert 3 <= statuses[200] <= 4  # one at work, two that wait, and maybe one that came as the first was done
+    refused = next(answer for answer in answers if answer.status_code == 503)
+    assert refused.headers["retry-after"] == "1"
+
+
+def test_who_waits_too_long_gets_503(gate: Up, make_token: Callable[..., str]) -> None:
+    token = make_token()
+
+    def ask(seconds: float) -> int:
+        with client(gate.url, token) as own:
+            return own.get(f"/busy?seconds={seconds}").status_code
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, 3.0)
+        wait_until(lambda: sum(p["inflight"] or 0 for p in gate.replicas("busy")) == 1, "the replica is busy")
+        assert pool.submit(ask, 0.0).result() == 503
+        assert first.result() == 200
+
+
+def test_a_cookie_keeps_the_replica(gate: Up, make_token: Callable[..., str]) -> None:
+    homes = set()
+    for _ in range(6):
+        with client(gate.url, make_token()) as browser:
+            first = browser.get("/sticky")
+            assert "httponly" in first.headers["set-cookie"].lower()
+            replicas = {browser.get("/sticky").json()["replica"] for _ in range(8)}
+            assert replicas == {first.json()["replica"]}
+            homes |= replicas
+    assert len(homes) > 1
+
+
+def test_the_same_tenant_the_same_replica(http: httpx.Client) -> None:
+    homes = {}
+    for tenant in map(str, range(30)):
+        replicas = {http.get("/hashed", headers={"X-Tenant": tenant}).json()["replica"] for _ in range(3)}
+        assert len(replicas) == 1
+        homes[tenant] = replicas.pop()
+    assert set(homes.values()) == {"hashed/1", "hashed/2", "hashed/3"}
+
+
+def test_what_may_be_repeated_is_when_its_replica_dies(http: httpx.Client, tmp_path: Path) -> None:
+    answer = http.get("/dies", params={"file": str(tmp_path / "get")})
+    assert answer.status_code == 200
+    broken = 0
+    for method, path in (("POST", "/dies"), ("GET", "/once")):
+        try:
+            assert http.request(method, path, params={"file": str(tmp_path / method)}).status_code == 502
+        except httpx.RemoteProtocolError:
+            broken += 1  # HAProxy's rule on a connection that had carried requests before
+        assert (tmp_path / method).exists() or path == "/once"
+    assert broken <= 2
+
+
+def test_events_come_one_by_one(http: httpx.Client) -> None:
+    with http.stream("GET", "/events?count=3&pause=0.2") as answer:
+        pieces = list(answer.iter_text())
+    assert len(pieces) >= 3
+    assert "".join(pieces) == "".join(f"id: {n}\ndata: {n}\n\n" for n in range(3))
+    assert http.get("/events?count=10000").text.count("data: ") == 10_000
+
+
+def test_chunked_uploads_are_not_gathered(gate: Up, make_token: Callable[..., str]) -> None:
+    with socket.create_connection(("127.0.0.1", gate.project.config.gateway.bind.port), timeout=10) as raw:
+        head = [
+            "POST /upload HTTP/1.1",
+            "Host: x",
+            f"Authorization: Bearer {make_token()}",
+            "Transfer-Encoding: chunked",
+        ]
+        raw.sendall("\r\n".join([*head, "", ""]).encode())
+        for _ in range(3):
+            raw.sendall(b"3\r\nabc\r\n")
+            wait_until(lambda: sum(p["inflight"] or 0 for p in gate.replicas("web")) >= 1, "it is on its way")
+        raw.sendall(b"0\r\n\r\n")
+        answer = raw.recv(65536)
+    assert b"200 OK" in answer
+    assert b'"size":9' in answer
+    assert b'"chunked":true' in answer
+
+
+def test_websockets(gate: Up, make_token: Callable[..., str]) -> None:
+    url = gate.url.replace("http", "ws") + "/talk"
+
+    async def talk() -> list[str | bytes]:
+        headers = {"Authorization": f"Bearer {make_token()}"}
+        async with websockets.connect(url, additional_headers=headers) as connection:
+            heard = []
+            for text in ("a", "b", "c" * 100_000):
+                await connection.send(text)
+                heard.append(await connection.recv())
+            return heard
+
+    assert asyncio.run(talk()) == ["A", "B", "C" * 100_000]
+    with pytest.raises(websockets.InvalidStatus):
+        asyncio.run(_connect(url))
+
+
+async def _connect(url: str) -> None:
+    async with websockets.connect(url):
+        pass
+
+
+def test_the_access_log_says_what_happened(gate: Up, make_token: Callable[..., str]) -> None:
+    with client(gate.url, make_token("--user", 'Zoë \t"x"')) as http:
+        ids = [http.get("/echo/a%20b?secret=1").headers["x-request-id"] for _ in range(3)]
+        ids += [http.get("/nowhere").headers["x-request-id"]]
+
+    def lines() -> list[object]:
+        return [entry for entry in access_log(gate.project) if entry.id in ids]
+
+    wait_until(lambda: len(lines()) == 4, "the lines are there")
+    entries = [entry for entry in access_log(gate.project) if entry.id in ids]
+    for entry in entries[:3]:
+        assert (entry.method, entry.path, entry.status) == ("GET", "/echo/a%20b", 200)
+        assert (entry.route, entry.service, entry.subject) == ("/echo", "web", 'Zoë \t"x"')
+        assert entry.replica in {"1", "2"}
+        assert entry.termination == "--"
+        assert entry.total >= entry.response >= 0
+        assert entry.sent > 100
+    assert (entries[3].status, entries[3].route, entries[3].subject) == (404, None, None)
+
+
+def test_metrics(gate: Up, http: httpx.Client) -> None:
+    http.get("/echo")
+    url = gate.status()["metrics"]
+    text = httpx.get(url).text
+    assert 'haproxy_server_http_responses_total{proxy="web",server="1",code="2xx"}' in text
+    assert 'haproxy_frontend_http_requests_total{proxy="gateway"}' in text
+
+    def routes() -> str:
+        return httpx.get(f"{url}/routes").text
+
+    wait_until(lambda: 'escala_route_duration_seconds_count{route="/echo"}' in routes(), "the route is counted")
+    assert "escala_access_log_lost_total 0" in routes()
+    assert httpx.get(url.replace("/metrics", "/other")).status_code == 404
