@@ -1,5 +1,6 @@
 """One project with every kind of policy, running, for the tests that only send requests."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,6 +54,12 @@ app = "tests.gateway.app:app"
 balance = {{ inflight = 1, queue = 2, queue_timeout = "1s" }}
 routes = [{{ path = "/busy", to = "/slow" }}]
 
+[services.rpc]
+command = "{python} -m tests.gateway.rpc $PORT"
+health = "tcp"
+protocol = "h2"
+routes = ["/tests.Rpc"]
+
 [services.sticky]
 app = "tests.gateway.app:app"
 replicas = 3
@@ -70,7 +77,7 @@ routes = ["/hashed"]
 @pytest.fixture(scope="module")
 def gate(make_folder: Callable[[], Path]) -> Iterator[Up]:
     folder = make_folder()
-    (folder / "escala.toml").write_text(PROJECT.format(port=free_port()))
+    (folder / "escala.toml").write_text(PROJECT.format(port=free_port(), python=sys.executable))
     with Up(folder / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)}) as up:
         yield up.wait_open()
 

@@ -1,9 +1,9 @@
 """Access tokens at the gateway (RFC 9068, RFC 8725): verified once, then looked up.
 
-A verified token leaves a row in a stick table under its SHA-256: until when it is good (or has to be looked at again),
-and which scopes of the routes it grants, as bits. Only tokens that passed every check make rows. Revocations are looked
-up before the row is made and once more after; whoever revokes writes the map first and empties the table then, so no
-order of the two leaves a row behind. docs/sessions.md says why this is safe.
+A verified token leaves a row in a stick table under the SHA-256 of its Authorization header: until when it is good (or
+has to be looked at again), and which scopes of the routes it grants, as bits. Only tokens that passed every check make
+rows. Revocations are looked up before the row is made and once more after; whoever revokes writes the map first and
+empties the table then, so no order of the two leaves a row behind. docs/sessions.md says why this is safe.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ TYPE = "at+jwt"
 LONGEST = 8 * 1024
 """Characters of a token."""
 
+_SEVERAL = "The request has more than one token."
 _REVOKED = "The token was revoked."
 _BITS = 32  # of a general purpose tag (gpt) of a stick table
 
@@ -36,8 +37,8 @@ def table(config: Config, routes: Sequence[Placed]) -> list[str]:
 
 def known() -> Iterator[str]:
     """Let a token pass that is remembered: nothing of the frontend's rules after this one is looked at."""
-    yield refused("The request has more than one token.") + when("{ req.fhdr_cnt(authorization) gt 1 }")
-    yield "http-request set-var(txn.key) http_auth_bearer,sha2(256)"
+    yield refused(_SEVERAL) + when("{ req.fhdr_cnt(authorization) gt 1 }")
+    yield "http-request set-var(txn.key) req.fhdr(authorization),sha2(256)"
     yield "http-request set-var(txn.now) date()"
     yield f"http-request allow if {{ var(txn.key),table_gpt(0,{TABLE}),sub(txn.now) -m int gt 0 }}"
 
@@ -45,6 +46,7 @@ def known() -> Iterator[str]:
 def verify(config: Config, routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
     """Check a token that is not remembered, and remember it."""
     yield "http-request set-var(txn.bearer) http_auth_bearer"
+    yield refused(_SEVERAL) + when("{ req.fhdr(authorization) -m sub , }")
     missing = refuse(401, "This needs an access token.", ("WWW-Authenticate", "Bearer"))
     yield missing + when("!{ var(txn.bearer) -m len gt 0 }")
     yield refused("The token is too long.") + when(f"{{ var(txn.bearer) -m len gt {LONGEST} }}")

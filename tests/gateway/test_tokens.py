@@ -1,0 +1,184 @@
+"""Tokens at the gateway: verified once and then looked up, and never good for longer than they are."""
+
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey, RSAKey
+
+from escala.auth.keys import KeyStore
+from escala.config import Address
+from escala.engines import haproxy
+from escala.gateway.render import render
+from escala.gateway.routing import placed_routes, routes_map, services_map
+from escala.gateway.upstream import Backend, Key, Server
+from escala.layout import Layout
+from escala.supervisor.ports import free_port
+from escala.supervisor.replica import services
+from tests.gateway.examples import surroundings
+from tests.support import minimal_config, wait_until
+
+SCOPES = [f"s{number}" for number in range(70)]  # more than two words of bits
+
+
+class Alone:
+    """HAProxy with our configuration and nothing behind it: 503 says that a token was good."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = KeyStore(Layout(folder / "s"))
+        self.rsa = self.store.signing_key()
+        self.elliptic = ECKey.generate_key("P-256", auto_kid=True)
+        self.store.trust(self.elliptic.as_dict(private=False, use="sig", alg="ES256"))
+        routes = [{"path": f"/{scope}", "scopes": [scope]} for scope in SCOPES]
+        web = {"app": "a:b", "routes": [*routes, "/any", {"path": "/two", "scopes": ["s1", "s69"]}]}
+        config = minimal_config(services={"web": web}, auth={"max_ttl": "1h", "remember": 1000, "remember_for": "1h"})
+        keys = []
+        for number, public in enumerate(self.store.public_keys()):
+            (folder / f"{number}.pem").write_text(public.pem)
+            keys.append(Key(public.kid, public.algorithm, str(folder / f"{number}.pem")))
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        around = surroundings(
+            str(folder), bind=f"127.0.0.1:{port}", admin=f"127.0.0.1:{free_port()}", collector=None, keys=tuple(keys)
+        )
+        placed = placed_routes(config)
+        Path(around.routes).write_text(routes_map(placed))
+        Path(around.services).write_text(services_map(placed))
+        for path in (around.revoked_tokens, around.revoked_users):
+            Path(path).write_text("")
+        self.file = folder / "alone.cfg"
+        backends = [Backend(name, (Server(1, Address("127.0.0.1", 1), "maint"),)) for name in services(config)]
+        self.file.write_text(render(config, services(config), backends, around))
+        self.socket = around.socket
+
+    def token(self, key: RSAKey | ECKey | None = None, header: dict[str, Any] | None = None, **claims: Any) -> str:
+        key = key or self.rsa
+        algorithm = "ES256" if isinstance(key, ECKey) else "RS256"
+        now = int(time.time())
+        whole = {"iss": "tests", "aud": "tests", "sub": "ana", "jti": uuid.uuid4().hex, "iat": now, "exp": now + 600}
+        given = {name: value for name, value in {**whole, **claims}.items() if value is not None}
+        words = {"alg": algorithm, "kid": key.kid, "typ": "at+jwt", **(header or {})}
+        words = {name: value for name, value in words.items() if value is not None}
+        return jwt.encode(words, given, key, algorithms=["RS256", "ES256"])
+
+    def status(self, token: str, path: str = "/any") -> int:
+        return httpx.get(self.url + path, headers={"Authorization": f"Bearer {token}"}).status_code
+
+    def rows(self) -> int:
+        """Return how many tokens are remembered."""
+        return self.command("show table escala.tokens").count("key=")
+
+    def command(self, text: str) -> str:
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.connect(self.socket)
+            raw.sendall(f"{text}\n".encode())
+            return b"".join(iter(lambda: raw.recv(65536), b"")).decode()
+
+
+@pytest.fixture(scope="module")
+def alone(make_folder: Callable[[], Path]) -> Iterator[Alone]:
+    made = Alone(make_folder())
+    process = subprocess.Popen([str(haproxy.find(None)), "-db", "-f", str(made.file)], stdout=subprocess.DEVNULL)
+
+    def answers() -> bool:
+        try:
+            return httpx.get(made.url).status_code == 404
+        except httpx.TransportError:
+            return False
+
+    wait_until(answers, "HAProxy answers")
+    yield made
+    process.terminate()
+    process.wait(10)
+
+
+def test_both_keys_each_with_its_own_algorithm(alone: Alone) -> None:
+    assert alone.status(alone.token()) == 503
+    assert alone.status(alone.token(alone.elliptic)) == 503
+
+
+def test_known_tokens_leave_a_row_and_wrong_ones_none(alone: Alone) -> None:
+    before = alone.rows()
+    token = alone.token()
+    assert [alone.status(token) for _ in range(5)] == [503] * 5
+    assert alone.rows() == before + 1
+    assert [alone.status(f"{token[:-4]}{n:04}") for n in range(50)] == [401] * 50
+    assert alone.rows() == before + 1
+
+
+def test_a_known_token_is_not_good_for_longer_than_it_says(alone: Alone) -> None:
+    token = alone.token(exp=int(time.time()) + 2)
+    assert alone.status(token) == 503
+    wait_until(lambda: alone.status(token) == 401, "it has expired", 5)
+
+
+@pytest.mark.parametrize(
+    ("header", "claims"),
+    [
+        ({"typ": "JWT"}, {}),
+        ({"typ": None}, {}),
+        ({"kid": "unknown"}, {}),
+        ({"kid": None}, {}),
+        ({}, {"iss": "other"}),
+        ({}, {"iss": None}),
+        ({}, {"aud": "other"}),
+        ({}, {"exp": 1}),
+        ({}, {"exp": None}),
+        ({}, {"exp": "never"}),
+        ({}, {"exp": 2**40}),
+        ({}, {"exp": -1}),
+        ({}, {"nbf": 2**31}),
+        ({}, {"sub": None}),
+        ({}, {"jti": None}),
+    ],
+)
+def test_what_is_refused(alone: Alone, header: dict[str, Any], claims: dict[str, Any]) -> None:
+    before = alone.rows()
+    token = alone.token(header=header, **claims)
+    assert [alone.status(token) for _ in range(2)] == [401, 401]
+    assert alone.rows() == before
+
+
+def test_the_key_of_another_algorithm(alone: Alone) -> None:
+    foreign = ECKey.generate_key("P-256")
+    assert alone.status(alone.token(foreign, {"kid": alone.rsa.kid})) == 401
+    assert alone.status(alone.token(RSAKey.generate_key(2048), {"kid": alone.rsa.kid})) == 401
+    assert alone.status(alone.token(RSAKey.generate_key(2048), {"kid": alone.elliptic.kid})) == 401
+
+
+def test_scopes_in_every_word_of_bits(alone: Alone) -> None:
+    token = alone.token(scope="s0 s31 s32 s63 s64 s69")
+    for number in (0, 31, 32, 63, 64, 69):
+        assert alone.status(token, f"/s{number}") == 503
+    for number in (1, 30, 33, 62, 65, 68):
+        assert alone.status(token, f"/s{number}") == 403
+    assert alone.status(token, "/two") == 403
+    assert alone.status(alone.token(scope="s69 s1"), "/two") == 503
+    assert alone.status(alone.token(scope="xs1 s69x"), "/two") == 403
+    assert alone.status(alone.token(), "/s0") == 403
+
+
+def test_two_authorization_headers(alone: Alone) -> None:
+    token = alone.token()
+    headers = [("Authorization", f"Bearer {token}"), ("Authorization", f"Bearer {token}")]
+    assert httpx.get(f"{alone.url}/any", headers=headers).status_code == 401
+    assert alone.status(f"{token}, Bearer {token}") == 401
+
+
+def test_more_tokens_than_are_remembered(alone: Alone) -> None:
+    """The table stays bounded, and whoever falls out of it is only verified again."""
+    first = alone.token()
+    assert alone.status(first) == 503
+    with httpx.Client(base_url=alone.url) as http:
+        for _ in range(1100):
+            answer = http.get("/any", headers={"Authorization": f"Bearer {alone.token(alone.elliptic)}"})
+            assert answer.status_code == 503
+    assert alone.rows() <= 1000
+    assert alone.status(first) == 503
