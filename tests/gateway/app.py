@@ -30,7 +30,10 @@ async def echo(request: Request) -> Response:
             "body": len(body),
             "calls": calls,
         },
-        headers={"X-Frame-Options": "SAMEORIGIN"} if "own-header" in request.query_params else {},
+        headers={
+            **({"X-Frame-Options": "SAMEORIGIN"} if "own-header" in request.query_params else {}),
+            **({"Set-Cookie": "a=b"} if "set-cookie" in request.query_params else {}),
+        },
     )
 
 

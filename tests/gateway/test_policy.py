@@ -136,6 +136,11 @@ def test_the_cache_answers_public_routes(gate: Up, http: httpx.Client) -> None:
     fresh = httpx.get(url, headers={"Cache-Control": "no-cache"}).json()
     assert (fresh["replica"], fresh["calls"]) != (first.json()["replica"], first.json()["calls"])
     assert httpx.post(url).json()["method"] == "POST"
+    for header in ({"Authorization": "Bearer mine"}, {"Cookie": "session=mine"}):
+        personal = [httpx.get(f"{url}/personal", headers=header).json()["headers"] for _ in range(2)]
+        assert personal[0] != personal[1]  # each request has its own id
+        assert not {name.lower() for name in header} & httpx.get(f"{url}/personal").json()["headers"].keys()
+    assert httpx.get(f"{url}/cookie?set-cookie").json() != httpx.get(f"{url}/cookie?set-cookie").json()
 
 
 @pytest.mark.parametrize(

@@ -130,9 +130,13 @@ def _cache(routes: Sequence[Placed]) -> Iterator[str]:
             continue
         age = quoted(f"public, max-age={max(1, round(seconds))}")
         silent = "!{ res.hdr(cache-control) -m found }"
-        yield f"http-request cache-use {cache_name(seconds)}" + when(condition)
+        # What a request says of its sender may be in the answer, which then is not everybody's.
+        nobodys = ("!{ req.fhdr(authorization) -m found }", "!{ req.fhdr(cookie) -m found }")
+        shared, personal = "{ var(txn.shared) -m bool }", "{ res.fhdr(set-cookie) -m found }"
+        yield "http-request set-var(txn.shared) bool(true)" + when(condition, *nobodys)
+        yield f"http-request cache-use {cache_name(seconds)}" + when(condition, shared)
         yield f"http-response set-header Cache-Control {age}" + when(condition, "{ status 200 }", silent)
-        yield f"http-response cache-store {cache_name(seconds)}" + when(condition)
+        yield f"http-response cache-store {cache_name(seconds)}" + when(condition, shared, f"!{personal}")
 
 
 def _compression(routes: Sequence[Placed]) -> Iterator[str]:
