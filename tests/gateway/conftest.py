@@ -33,6 +33,7 @@ routes = [
     {{ path = "/quick", to = "/slow", timeout = "300ms" }},
     {{ path = "/once", to = "/dies", retry = false }},
     {{ path = "/limited/address", rate_limits = [{{ requests = 5, period = "1h" }}] }},
+    {{ path = "/limited/early", rate_limits = [{{ requests = 5, period = "1h" }}] }},
     {{ path = "/limited/token", rate_limits = [{{ requests = 3, period = "1h", per = "token", burst = 4 }}] }},
     {{ path = "/limited/route", rate_limits = [{{ requests = 6, period = "1h", per = "route" }}], public = true }},
     {{ path = "/cors", cors = {{ origins = ["https://shop.example"], credentials = true }} }},
@@ -74,7 +75,7 @@ routes = ["/hashed"]
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def gate(make_folder: Callable[[], Path]) -> Iterator[Up]:
     folder = make_folder()
     (folder / "escala.toml").write_text(PROJECT.format(port=free_port(), python=sys.executable))
@@ -82,7 +83,7 @@ def gate(make_folder: Callable[[], Path]) -> Iterator[Up]:
         yield up.wait_open()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def make_token(gate: Up) -> Callable[..., str]:
     def make(*options: str) -> str:
         done = escala("token", "--file", str(gate.file), *options)

@@ -115,7 +115,7 @@ def test_requests_reach_all_replicas_with_what_the_gateway_adds(up: Up, token: s
     headers = bodies[0]["headers"]
     assert headers["x-forwarded-for"] == "127.0.0.1"
     assert headers["x-forwarded-proto"] == "http"
-    assert headers["x-forwarded-host"] == up.url.removeprefix("http://")
+    assert headers["host"] == up.url.removeprefix("http://")
     assert headers["x-request-id"] == answers[0].headers["x-request-id"] != "mine"
     assert len({answer.headers["x-request-id"] for answer in answers}) == 8
     assert bodies[0]["client"] == "127.0.0.1"

@@ -19,26 +19,25 @@ _KEYS = {"address": "src", "token": "var(txn.key)", "route": "var(txn.route)"}
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit at one place in its routes' lists."""
+    """A limit, written down once, and the routes that it is for."""
 
+    table: str
     counter: int
-    """The sticky counter that tracks it; sc0 is the token's."""
+    """The sticky counter that tracks it, by its place in the list; sc0 is the token's."""
     rate: RateLimit
     routes: tuple[Placed, ...]
 
-    @property
-    def table(self) -> str:
-        rate = self.rate
-        return f"escala.limit.{self.counter}.{rate.per}.{rate.most}.{milliseconds(rate.window)}"
-
 
 def limits_of(routes: Sequence[Placed]) -> list[Limit]:
-    """Return the limits of all routes, equal ones at the same place as one."""
-    found: dict[tuple[int, RateLimit], list[Placed]] = {}
+    """Return the limits of all routes; those that routes have from one place are one limit."""
+    found: dict[tuple[str, int, RateLimit], list[Placed]] = {}
     for placed in routes:
         for place, rate in enumerate(placed.policy.rate_limits, start=1):
-            found.setdefault((place, rate), []).append(placed)
-    return [Limit(place, rate, tuple(members)) for (place, rate), members in found.items()]
+            found.setdefault((placed.limited_by, place, rate), []).append(placed)
+    return [
+        Limit(f"escala.limit.{number}", place, rate, tuple(members))
+        for number, ((_, place, rate), members) in enumerate(found.items(), start=1)
+    ]
 
 
 def counters(routes: Sequence[Placed]) -> int:

@@ -19,6 +19,8 @@ class Placed:
     service: str
     route: Route
     policy: Policy
+    limited_by: str
+    """Where its rate limits were written down: all routes that have them from there are counted together."""
 
 
 def placed_routes(config: Config) -> list[Placed]:
@@ -26,7 +28,8 @@ def placed_routes(config: Config) -> list[Placed]:
     placed = []
     for service, route in _pairs(config):
         policy = config.policy(service, route)
-        placed.append(Placed(",".join(policy.hosts) + route.path, service, route, policy))
+        name = ",".join(policy.hosts) + route.path
+        placed.append(Placed(name, service, route, policy, _limited_by(config, service, route, name)))
     return sorted(placed, key=lambda placed: placed.name)
 
 
@@ -52,6 +55,13 @@ def routes_map(routes: Sequence[Placed]) -> str:
 def services_map(routes: Sequence[Placed]) -> str:
     """Return the file that leads from a route to its service."""
     return "".join(f"{placed.name} {placed.service}\n" for placed in routes)
+
+
+def _limited_by(config: Config, service: str, route: Route, name: str) -> str:
+    if "rate_limits" in route.model_fields_set:
+        return f"route {name}"
+    above = config.services.get(service)
+    return f"service {service}" if above and "rate_limits" in above.model_fields_set else "gateway"
 
 
 def _pairs(config: Config) -> Iterator[tuple[str, Route]]:
