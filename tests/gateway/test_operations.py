@@ -176,11 +176,13 @@ def test_apply(ops: Up) -> None:
 
 def test_a_wrong_file_changes_nothing(ops: Up) -> None:
     good = ops.file.read_text()
+    (ops.file.parent / "bad.pem").write_text("nonsense")
     configuration = (ops.project.layout.gateway / "haproxy.cfg").read_text()
     for wrong, message in (
         (good.replace("/slow", "/sl ow"), "services.web.routes[1].path"),
         (good.replace("[services.web]", "[services.web]\nballance = 1"), "unknown key; did you mean 'balance'"),
         (good + '[gateway.tls]\ncertificates = "nowhere"\n', "there is no"),
+        (good + '[gateway.tls]\ncertificates = "bad.pem"\n', "gateway.tls.certificates: "),
         (good + "[services.b]\napp = 'no.such:app'\nroutes = ['/b']\n", "b does not become ready"),
     ):
         ops.file.write_text(wrong)

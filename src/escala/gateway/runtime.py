@@ -10,6 +10,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from escala.engines.haproxy import alerts
 from escala.errors import EscalaError
 from escala.gateway.tokens import TABLE
 from escala.gateway.upstream import Server
@@ -75,8 +76,7 @@ class Runtime:
         answer = await self._ask("reload", _RELOAD_TIMEOUT)
         head, _, words = answer.partition("\n")
         if head.strip() != "Success=1":
-            alerts = [line.partition(" : ")[2] for line in words.splitlines() if "[ALERT]" in line]
-            raise ReloadRefused(" / ".join(alerts[:5]) or words.strip(" -\n") or answer or "nothing")
+            raise ReloadRefused(" / ".join(alerts(words)) or answer or "nothing")
 
     async def apply(self, service: str, server: Server) -> None:
         """Let requests go to a replica that is ready, and send nothing new to one that is not."""
