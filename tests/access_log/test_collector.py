@@ -1,0 +1,80 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from escala.access_log.collector import Collector
+from escala.access_log.line import Entry, decode
+from escala.access_log.metrics import RouteMetrics
+from escala.access_log.segments import Segments, segments
+from tests.access_log.lines import line
+
+
+@pytest.fixture
+def metrics() -> RouteMetrics:
+    return RouteMetrics()
+
+
+@pytest.fixture
+def collector(tmp_path: Path, metrics: RouteMetrics) -> Iterator[Collector]:
+    log = Segments(tmp_path, segment=10**6, age=3600, total=10**7)
+    yield Collector(log, metrics)
+    log.close()
+
+
+def kept(folder: Path) -> list[Entry]:
+    return [decode(line) for file in segments(folder) for line in file.read_bytes().splitlines()]
+
+
+def test_what_is_missing_is_counted(collector: Collector, metrics: RouteMetrics) -> None:
+    collector.take([line(number) for number in (10, 11, 15, 16)])
+    assert (metrics.lines, metrics.lost) == (4, 3)
+    collector.take([line(0, worker=8), line(1, worker=8)])  # another worker counts for itself
+    assert metrics.lost == 3
+
+
+def test_threads_that_overtake_each_other_lose_nothing(collector: Collector, metrics: RouteMetrics) -> None:
+    collector.take([line(number) for number in (1, 3, 2, 6, 4, 5, 7)])
+    assert metrics.lost == 0
+
+
+def test_a_subject_is_remembered(collector: Collector, tmp_path: Path) -> None:
+    collector.take(
+        [
+            line(1, token="AA", subject="ana"),
+            line(2, token="AA"),
+            line(3, token="BB"),
+            line(4, token="CC", subject="eve", status=401),  # revoked: not hers to be remembered by
+            line(5, token="CC"),
+        ]
+    )
+    assert [entry.subject for entry in kept(tmp_path)] == ["ana", "ana", None, "eve", None]
+
+
+def test_other_lines_are_no_requests(collector: Collector, metrics: RouteMetrics, tmp_path: Path) -> None:
+    collector.take([b"Server web/1 is DOWN", b"", line()])
+    assert (metrics.lines, len(kept(tmp_path))) == (1, 1)
+
+
+def test_a_disk_that_takes_nothing(
+    collector: Collector, metrics: RouteMetrics, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.rmdir()
+    collector.take([line(1)])
+    collector.take([line(2), line(3)])
+    assert (metrics.lines, metrics.lost) == (3, 3)
+    assert capsys.readouterr().err.count("cannot be written") == 1
+    tmp_path.mkdir()
+    collector.take([line(4)])
+    assert len(kept(tmp_path)) == 1
+
+
+def test_the_metrics(collector: Collector, metrics: RouteMetrics) -> None:
+    collector.take([line(1, total=3), line(2, total=700, method='X"\\'), line(3, total=99_999, status=503)])
+    text = metrics.text()
+    assert 'escala_route_requests_total{route="/data",service="web",method="GET",status="200"} 1' in text
+    assert 'method="other"' in text
+    assert 'escala_route_duration_seconds_bucket{route="/data",le="0.005"} 1' in text
+    assert 'escala_route_duration_seconds_bucket{route="/data",le="1"} 2' in text
+    assert 'escala_route_duration_seconds_bucket{route="/data",le="+Inf"} 3' in text
+    assert 'escala_route_duration_seconds_sum{route="/data"} 100.702' in text
