@@ -157,7 +157,10 @@ class InvalidToken(EscalaError):
 class UnknownKey(EscalaError):
     def __init__(self, kid: str, known: Sequence[str]) -> None:
         self.kid = kid
-        super().__init__(f"no key {kid!r} can be retired; there are: {', '.join(known) or 'none'} (rotate first)")
+        super().__init__(
+            f"no key {kid!r} can be retired; there are: {', '.join(known) or 'none'} "
+            "(the one that signs is replaced by `escala keys rotate`)"
+        )
 
 
 class TaskError(EscalaError):

@@ -27,6 +27,7 @@ replicas = 2
 routes = [
     "/echo", "/slow", "/events", "/upload", "/talk", "/dies",
     {{ path = "/public", public = true }},
+    {{ path = "/public/inner", scopes = ["a"] }},
     {{ path = "/scoped", scopes = ["a", "b:write"] }},
     {{ path = "/read", methods = ["GET", "HEAD"] }},
     {{ path = "/small", max_body = "100B" }},

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -231,9 +232,46 @@ def test_a_revoked_token_is_refused_also_after_a_restart(ops: Up) -> None:
         assert [status(token) for token in (good, bad, mallory, fresh)] == [200, 401, 401, 200]
 
 
+def test_a_revocation_while_the_gateway_is_away(ops: Up) -> None:
+    bad = token_of(ops, "--user", "eve")
+    with client(ops.url, bad) as http:
+        assert http.get("/echo").status_code == 200
+    os.kill(next(p["pid"] for p in ops.status()["processes"] if p["service"] == "gateway"), signal.SIGKILL)
+    run(ops, "revoke", "--user", "eve")
+    with client(ops.url, bad) as http:
+        assert http.get("/echo").status_code == 401
+
+
+def test_a_connection_that_an_old_worker_has_is_told_too(ops: Up) -> None:
+    with client(ops.url, token_of(ops, "--user", "eve")) as http:
+        assert http.get("/echo").status_code == 200
+        assert escala("keys", "rotate", "--file", str(ops.file)).returncode == 0
+        run(ops, "revoke", "--user", "eve")
+        assert http.get("/echo").status_code == 401
+
+
+def test_a_reload_does_not_hurry_a_replica_that_leaves(ops: Up) -> None:
+    token = token_of(ops)
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(_ask, ops.url, token, "/slow?seconds=4") for _ in range(6)]
+        wait_until(lambda: sum(p["inflight"] or 0 for p in ops.replicas("web")) == 6, "all are in flight")
+        run(ops, "scale", "web=1", "--no-wait")
+        for _ in range(2):
+            assert escala("keys", "rotate", "--file", str(ops.file)).returncode == 0
+        assert [future.result() for future in asked] == [200] * 6
+    wait_until(lambda: len(ops.replicas("web")) == 1, "it is gone")
+    assert "was not told" not in ops.said()
+
+
+def _ask(url: str, token: str, path: str) -> int:
+    with client(url, token) as http:
+        return http.get(path).status_code
+
+
 def test_wrong_revocations(gate: Up) -> None:
     for options, message in (
         ([], "expected one of --token, --id and --user"),
+        (["--user", "a\udcff"], "is not text"),
         (["--id", "a", "--user", "b"], "expected one of"),
         (["--token", "nonsense"], "not a token"),
     ):
@@ -252,7 +290,9 @@ def test_keys_rotate_without_a_refusal(ops: Up) -> None:
             assert http.get("/echo").status_code == 200
         with client(ops.url, old) as http:
             assert http.get("/echo").status_code == 200
-    assert escala("keys", "retire", "--file", str(ops.file), "nonsense").returncode == 1
+    signing = escala("keys", "list", "--file", str(ops.file)).stdout.split()[0]
+    for kid in ("nonsense", signing):
+        assert escala("keys", "retire", "--file", str(ops.file), kid).returncode == 1
     assert escala("keys", "retire", "--file", str(ops.file), first).returncode == 0
     with client(ops.url, old) as http:
         assert http.get("/echo").status_code == 401
@@ -285,7 +325,7 @@ def test_tls(folder: Path) -> None:
         port = up.project.config.gateway.bind.port
         url = f"https://127.0.0.1:{port}"
         moved = httpx.get(f"http://127.0.0.1:{plain}/echo?x=1")
-        assert (moved.status_code, moved.headers["location"]) == (308, f"https://127.0.0.1:{plain}/echo?x=1")
+        assert (moved.status_code, moved.headers["location"]) == (308, f"{url}/echo?x=1")
         token = token_of(up)
         with httpx.Client(verify=False, headers={"Authorization": f"Bearer {token}"}) as http:
             answer = http.get(f"{url}/echo")

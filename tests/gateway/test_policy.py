@@ -29,6 +29,35 @@ def test_public_routes_need_no_token(gate: Up) -> None:
     assert httpx.get(f"{gate.url}/echo").status_code == 401
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/public/%69nner",  # what a service decodes to /public/inner
+        "/public%2finner",
+        "/public/%2E%2E/echo",
+        "/public/../echo/%zz",
+        "/public/%",
+        "/public/%4",
+        "/public//inner",
+        "/public/..\\\\echo",
+        "/public/a%5cb",
+        "/public/%00",
+    ],
+)
+def test_no_spelling_of_a_path_gets_around_its_policy(gate: Up, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", gate.project.config.gateway.bind.port), timeout=10) as raw:
+        raw.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert raw.recv(65536).startswith(b"HTTP/1.1 400 "), path
+
+
+def test_other_encoded_characters_pass(http: httpx.Client) -> None:
+    assert http.get("/public/x%20y%C3%A9").json()["path"] == "/public/x yé"
+    assert http.get("/public/inner", headers={"X-Forwarded": "1", "X_Forwarded_For": "9"}).status_code == 200
+    told = http.get("/echo", headers={"x_forwarded_for": "9", "traceparent": "a" * 55}).json()["headers"]
+    assert "x_forwarded_for" not in told
+    assert told["traceparent"].startswith("00-")
+
+
 def test_methods(http: httpx.Client) -> None:
     assert http.get("/read").status_code == 200
     refused = http.post("/read")

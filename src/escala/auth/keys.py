@@ -51,10 +51,7 @@ class KeyStore:
                 raise KeyDamaged(path, "is gone, while its public key is still in use")
             fresh = RSAKey.generate_key(_BITS, auto_kid=True)
             write_atomically(path, json.dumps(fresh.as_dict(private=True)))
-        try:
-            key = RSAKey.import_key(json.loads(path.read_text(encoding="utf-8")))
-        except UNREADABLE as error:
-            raise KeyDamaged(path, f"cannot be read ({type(error).__name__})") from None
+        key = _import(path)
         own = key.as_dict(private=False, use="sig", alg=ALGORITHM)
         public = json.dumps({"keys": [own, *(k for k in self._trusted() if k["kid"] != own["kid"])]})
         if not jwks.exists() or jwks.read_text(encoding="utf-8") != public:
@@ -78,8 +75,11 @@ class KeyStore:
     def prepare_rotation(self) -> str:
         """Make the next signing key and let it verify already; return its `kid`. The old one goes on signing."""
         self.signing_key()
-        fresh = RSAKey.generate_key(_BITS, auto_kid=True)
-        write_atomically(self._layout.next_key, json.dumps(fresh.as_dict(private=True)))
+        if self._layout.next_key.exists():  # of a rotation that was broken off
+            fresh = _import(self._layout.next_key)
+        else:
+            fresh = RSAKey.generate_key(_BITS, auto_kid=True)
+            write_atomically(self._layout.next_key, json.dumps(fresh.as_dict(private=True)))
         self.trust(fresh.as_dict(private=False, use="sig", alg=ALGORITHM))
         return str(fresh.kid)
 
@@ -92,10 +92,11 @@ class KeyStore:
 
     def retire(self, kid: str) -> None:
         """Refuse tokens of a key from now on; raise UnknownKey where there is none, or where it is the signing key."""
-        trusted = self._trusted()
-        if kid not in {key["kid"] for key in trusted}:
-            raise UnknownKey(kid, [str(key["kid"]) for key in trusted])
-        self._write_trusted([key for key in trusted if key["kid"] != kid])
+        own = str(self.signing_key().kid)
+        others = [key for key in self._trusted() if key["kid"] != own]
+        if kid not in {key["kid"] for key in others}:
+            raise UnknownKey(kid, [str(key["kid"]) for key in others])
+        self._write_trusted([key for key in others if key["kid"] != kid])
 
     def _write_trusted(self, keys: list[dict[str, Any]]) -> None:
         write_atomically(self._layout.trusted_keys, json.dumps({"keys": keys}))
@@ -110,6 +111,13 @@ class KeyStore:
             return [dict(key) for key in keys if KeySet.import_key_set({"keys": [key]}) and key["kid"]]
         except UNREADABLE as error:
             raise KeyDamaged(path, f"cannot be read ({type(error).__name__})") from None
+
+
+def _import(path: Path) -> RSAKey:
+    try:
+        return RSAKey.import_key(json.loads(path.read_text(encoding="utf-8")))
+    except UNREADABLE as error:
+        raise KeyDamaged(path, f"cannot be read ({type(error).__name__})") from None
 
 
 def read_jwks(path: Path) -> KeySet:

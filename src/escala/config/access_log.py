@@ -1,6 +1,6 @@
 """[gateway.access_log]: a line a request, in files of newline-delimited JSON."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from escala.config.section import Section
 from escala.config.units import Duration, Size
@@ -14,3 +14,9 @@ class AccessLog(Section):
     """The same by time."""
     total: Size = 512 * 1024**2
     """Bytes of all files; the oldest go first."""
+
+    @model_validator(mode="after")
+    def _holds_some(self) -> "AccessLog":
+        if self.total < 2 * self.segment:
+            raise ValueError("total must hold at least two segments")
+        return self

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from escala.config.section import CookieName, HashKey, Section
-from escala.config.units import Duration
+from escala.config.units import Timeout
 
 
 class Balance(Section):
@@ -18,15 +18,15 @@ class Balance(Section):
     """A cookie, set by the gateway, that keeps a browser at its replica."""
     inflight: int = Field(default=128, ge=1, le=100_000)
     """Requests that one replica gets at a time; further ones wait in the gateway, first come, first served."""
-    queue: int = Field(default=1024, ge=0, le=1_000_000)
+    queue: int = Field(default=1024, ge=1, le=1_000_000)
     """Requests that wait while every replica is full; one more gets 503."""
-    queue_timeout: Duration = 5.0
+    queue_timeout: Timeout = 5.0
     """How long a request waits; then 503."""
-    connect_timeout: Duration = 0.25
+    connect_timeout: Timeout = 0.25
     """How long a replica may take to accept a connection; then another is tried."""
     retries: int = Field(default=2, ge=0, le=2)
     """How often a request is tried elsewhere."""
-    slow_start: Duration | None = None
+    slow_start: Timeout | None = None
     """How long a new replica's share grows to the full one."""
 
     @model_validator(mode="after")

@@ -14,6 +14,8 @@ _OF_REPLICAS = (
     "app", "command", "tasks", "ports", "environment", "start_timeout", "stop_timeout", "concurrency", "access_log",
 )  # fmt: skip
 
+_TOLD_TO_REPLICAS = ("public", "max_body", "to")
+
 
 @dataclass(frozen=True)
 class Change:
@@ -24,14 +26,14 @@ class Change:
     before: str | None
     after: str | None
     later: bool
-    """Whether it takes effect only when the project, or the service's replicas, are started again."""
+    """Whether it takes (full) effect only when the project, or the service's replicas, are started again."""
 
 
 def difference(old: Config, new: Config) -> list[Change]:
     """Return what an `apply` of `new` over a running `old` changes, in the order of the keys."""
     before, after = dict(_flat(old)), dict(_flat(new))
     keys = sorted(before.keys() | after.keys())
-    fresh = new.services.keys() - old.services.keys()
+    fresh = old.services.keys() ^ new.services.keys()  # come or go as a whole, at once
     return [
         Change(key, before.get(key), after.get(key), _later(key, fresh))
         for key in keys
@@ -44,7 +46,11 @@ def _later(key: str, fresh: set[str]) -> bool:
         return True
     section, _, rest = key.partition(".")
     service, _, option = rest.partition(".")
-    return section == "services" and service not in fresh and option.split(".")[0] in _OF_REPLICAS
+    if section != "services" or service in fresh:
+        return False
+    # A replica that verifies tokens too knows from its start which paths are public, and how large a body may be.
+    told = option.startswith("routes[") and option.rpartition(".")[2] in _TOLD_TO_REPLICAS
+    return told or option.split(".")[0] in (*_OF_REPLICAS, *_TOLD_TO_REPLICAS)
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

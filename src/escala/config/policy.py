@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from escala.config.section import HeaderName, HeaderValue, HostPattern, Many, Origin, Scope, Section
-from escala.config.units import Duration, Size
+from escala.config.units import LONGEST_TIMEOUT, Duration, Size, Timeout
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -35,6 +35,8 @@ class RateLimit(Section):
     def _burst_is_more(self) -> "RateLimit":
         if self.burst is not None and self.burst < self.requests:
             raise ValueError(f"burst ({self.burst}) is below requests ({self.requests})")
+        if self.window > LONGEST_TIMEOUT:
+            raise ValueError("the time in which a burst is earned is above 24d")
         return self
 
     @property
@@ -71,7 +73,7 @@ class Cors(Section):
 
 
 class Policy(Section):
-    methods: Many[Method] = METHODS
+    methods: Many[Method] = Field(default=METHODS, min_length=1)
     """What requests may do; other methods get 405."""
     public: bool = False
     """Whether requests need no token."""
@@ -83,9 +85,9 @@ class Policy(Section):
     """Limits that all have to hold; above one 429."""
     max_body: Size = 10 * 1024**2
     """The largest request body that is let through; above it 413."""
-    timeout: Duration = 30.0
+    timeout: Timeout = 30.0
     """How long the service may take to answer, or be silent within an answer; then 504."""
-    idle_timeout: Duration = 3600.0
+    idle_timeout: Timeout = 3600.0
     """How long a WebSocket may be silent before it is closed."""
     retry: bool = True
     """Whether a request that may be repeated (RFC 9110, 9.2.2) is, where its replica broke off before it answered."""
@@ -94,7 +96,7 @@ class Policy(Section):
     """Whether text is compressed for clients that accept gzip."""
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
     """Response headers added to those of the level above, where the service does not set them; "" takes one away."""
-    cache: Duration | None = None
+    cache: Timeout | None = None
     """How long the gateway answers a public route by itself with what the service answered before."""
 
     @model_validator(mode="after")

@@ -47,7 +47,15 @@ CommandLine = Annotated[str, AfterValidator(_words)]
 def _no_dot_segment(path: str) -> str:
     if {".", ".."} & set(path.split("/")):
         raise ValueError('a path must not contain "." or ".." segments')
+    if "//" in path:
+        raise ValueError("a path must not contain empty segments")
     return path
+
+
+def _not_of_the_connection(name: str) -> str:
+    if name.lower() in {"content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade"}:
+        raise ValueError("this header says how the answer is sent, which is not for the configuration to say")
+    return name
 
 
 # These texts end up in HAProxy's configuration, so each pattern admits only characters that mean nothing there.
@@ -73,7 +81,11 @@ Name = Annotated[
     str,
     matching(r"[a-z][a-z0-9_-]{0,39}", "a name of small letters, digits, _ and -, at most 40, the first a letter"),
 ]
-HeaderName = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "a header's name of letters, digits, _ and -")]
+HeaderName = Annotated[
+    str,
+    matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "a header's name of letters, digits, _ and -"),
+    AfterValidator(_not_of_the_connection),
+]
 HeaderValue = Annotated[str, matching(r"[\x20-\x7e]{0,2048}", "one line of printable ASCII, at most 2,048 characters")]
 CookieName = Annotated[
     str, matching(r"[A-Za-z][A-Za-z0-9_-]{0,63}", "a cookie's name of letters, digits, _ and -, the first a letter")

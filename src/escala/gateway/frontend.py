@@ -13,13 +13,15 @@ LOG_FIELDS = (
     *("%Ts.%ms", "%ci", "%HM", "%ST"),
     *("%TR", "%Tw", "%Tc", "%Tr", "%Ta", "%B", "%U"),
     *("%b", "%s", "%rc", "%tsc", "%ID", "%pid", "%lc"),
-    *("%[var(txn.key),bytes(0,8),hex]", "%[var(txn.subject),url_enc]", "%[var(txn.route)]", "%HV", "%HPO"),
+    *("%[var(txn.key),bytes(0,8),hex]", "%[var(txn.subject),url_enc,bytes(0,500)]", "%[var(txn.route)]", "%HV", "%HPO"),
 )
 """A line of the access log, separated by tabs; the path is last, as it may be cut off."""
 
 SEPARATOR = "\\t"
 LONGEST_LINE = 2048
 
+_BACKSLASH = quoted("\\")
+_TRACEPARENT = quoted("^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 _RANDOM = "%[rand,bytes(4,4),hex,lower]"
 REQUEST_ID = 4 * _RANDOM
 """32 hexadecimal digits, so that it is a trace's id as well (https://www.w3.org/TR/trace-context/)."""
@@ -31,7 +33,9 @@ def frontend(config: Config, routes: Sequence[Placed], around: Surroundings) -> 
     yield f"unique-id-format {REQUEST_ID}"
     yield from _log(around)
     if config.gateway.tls is not None and around.redirect is not None:
-        yield "http-request redirect scheme https code 308 unless { ssl_fc }"
+        port = "" if config.gateway.bind.port == 443 else f":{config.gateway.bind.port}"
+        there = f"https://%[req.fhdr(host),host_only]{port}%[pathq]"
+        yield f"http-request redirect location {there} code 308 unless {{ ssl_fc }}"
     yield from _hygiene()
     yield from _choose(routes, around)
     yield from _bounds(routes)
@@ -70,26 +74,45 @@ def _log(around: Surroundings) -> Iterator[str]:
 
 
 def _hygiene() -> Iterator[str]:
-    """Refuse what no client sends in good faith, before it is looked at more closely."""
+    """Refuse paths that one reads differently from another: what is checked here must be what the service sees."""
+    encoded = "{ path -m sub % }"  # spares most paths the rest
+    yield refuse(400, "A percent sign in a path begins two hexadecimal digits.") + when(
+        encoded, f"{{ path -m reg {quoted('%([^0-9A-Fa-f]|.[^0-9A-Fa-f]|.?$)')} }}"
+    )
+    yield refuse(400, "A path must not contain encoded slashes.") + when(encoded, "{ path -m sub -i %2f %5c %00 }")
+    yield refuse(400, "A path must not contain empty segments or backslashes.") + when(
+        f"{{ path -m sub // {_BACKSLASH} }}"
+    )
     dots = refuse(400, "A path must not contain dot segments.")
-    suspect = "{ path -m sub . % }"  # spares most paths the decoding
-    yield dots + when(suspect, "{ path,url_dec,concat(/) -m sub /../ /./ }")
+    yield dots + when("{ path -m sub . % }", "{ path,url_dec,concat(/) -m sub /../ /./ }")
 
 
 def _choose(routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
-    """Set txn.route: by the host, then by its parent for "*.", then whatever the host is; each by longest prefix."""
-    found = f"map_beg({quoted(around.routes)})"
-    missing = "!{ var(txn.route) -m found }"
-    if has_hosts(routes):
-        yield "http-request set-var(txn.path) path,concat(/)"
+    """Set txn.route. A path that leads elsewhere once it is decoded, as services do, is refused."""
+    hosts = has_hosts(routes)
+    if hosts:
         yield "http-request set-var(txn.host) req.fhdr(host),lower,field(1,:)"
-        yield f"http-request set-var(txn.route) var(txn.host),concat(,txn.path),{found}"
-        yield "http-request set-var(txn.parent) var(txn.host),field(2,.,0)" + when(missing)
-        yield f"http-request set-var(txn.route) str(.),concat(,txn.parent),concat(,txn.path),{found}" + when(missing)
-        yield f"http-request set-var(txn.route) var(txn.path),{found}" + when(missing)
-    else:
-        yield f"http-request set-var(txn.route) path,concat(/),{found}"
-    yield refuse(404, "No route leads there.") + when(missing)
+        yield "http-request set-var(txn.parent) var(txn.host),field(2,.,0)"
+    yield from _look_up("route", "path", hosts, around)
+    yield refuse(404, "No route leads there.") + when("!{ var(txn.route) -m found }")
+    encoded = "{ path -m sub % }"
+    yield from _look_up("decoded", "path,url_dec", hosts, around, encoded)
+    other = "!{ var(txn.decoded),strcmp(txn.route) -m int eq 0 }"
+    yield refuse(400, "The path encodes characters that need no encoding.") + when(encoded, other)
+
+
+def _look_up(name: str, path: str, hosts: bool, around: Surroundings, *conditions: str) -> Iterator[str]:
+    """Set a variable to the route of a path: by host, by its parent for "*.", then for any; by longest prefix."""
+    found = f"map_beg({quoted(around.routes)})"
+    if not hosts:
+        yield f"http-request set-var(txn.{name}) {path},concat(/),{found}" + when(*conditions)
+        return
+    missing = f"!{{ var(txn.{name}) -m found }}"
+    yield f"http-request set-var(txn.path) {path},concat(/)" + when(*conditions)
+    yield f"http-request set-var(txn.{name}) var(txn.host),concat(,txn.path),{found}" + when(*conditions)
+    parent = f"str(.),concat(,txn.parent),concat(,txn.path),{found}"
+    yield f"http-request set-var(txn.{name}) {parent}" + when(*conditions, missing)
+    yield f"http-request set-var(txn.{name}) var(txn.path),{found}" + when(*conditions, missing)
 
 
 def _bounds(routes: Sequence[Placed]) -> Iterator[str]:
@@ -106,14 +129,16 @@ def _bounds(routes: Sequence[Placed]) -> Iterator[str]:
 
 def _identify(config: Config) -> Iterator[str]:
     """Replace what clients claim about themselves by what is so."""
-    yield "http-request del-header X-Forwarded- -m beg"
+    # Some servers take an underscore for a dash.
+    for prefix in ("X-Forwarded", "X_Forwarded"):
+        yield f"http-request del-header {prefix} -m beg"
     for header in ("Forwarded", "X-Real-IP"):
         yield f"http-request del-header {header}"
     yield "http-request set-header X-Request-ID %[unique-id]"
     # No X-Forwarded-Host: the Host header arrives as the client sent it.
     yield "http-request add-header X-Forwarded-For %[src]"
     yield f"http-request add-header X-Forwarded-Proto {'https' if config.gateway.tls else 'http'}"
-    traced = "{ req.fhdr(traceparent) -m len 55 }"
+    traced = f"{{ req.fhdr(traceparent) -m reg {_TRACEPARENT} }}"
     yield f"http-request set-header traceparent 00-%ID-%[unique-id,bytes(16,16)]-01 unless {traced}"
 
 

@@ -43,6 +43,17 @@ class Plan:
     backends: Sequence[Backend]
 
 
+@dataclass(frozen=True)
+class _Laid:
+    """The configuration that HAProxy has."""
+
+    number: int
+    """Of its folder."""
+    services: frozenset[str]
+    known: set[tuple[str, int]]
+    """Replicas that it has heard of, in its text or since."""
+
+
 class Gateway:
     """Writes, checks, describes and changes the process; the supervisor runs it.
 
@@ -56,9 +67,7 @@ class Gateway:
         self._plan = plan
         self._revocations = revocations
         self._binary: Path | None = None
-        self._number = 0
-        self._known: set[tuple[str, int]] = set()
-        """Replicas that HAProxy has heard of."""
+        self._laid = _Laid(0, frozenset(), set())
         self._listeners: Listeners | None = None
         self.runtime = Runtime(layout.run / "master.sock")
 
@@ -94,13 +103,13 @@ class Gateway:
 
     async def reload(self) -> None:
         """Let a new worker take over with the plan of this moment; raise where it cannot, with all as it was."""
-        before, known = self._file.read_text(encoding="utf-8"), self._known
+        before, laid = self._file.read_text(encoding="utf-8"), self._laid
         await asyncio.to_thread(self._write, self._plan())
         try:
             await self.runtime.reload()
-        except ReloadRefused:
+        except (ReloadRefused, OSError):
             write_atomically(self._file, before)
-            self._known = known
+            self._laid = laid
             raise
         self._tidy()
 
@@ -109,41 +118,48 @@ class Gateway:
         await self.runtime.command("show info")
 
     async def tell(self, service: str, server: Server) -> None:
-        """Let the balancer know how a replica is now."""
-        await self.runtime.apply(service, server)
+        """Let the balancer know how a replica is now; of a service that it does not have yet, a reload will tell."""
+        if service in self._laid.services:
+            await self.runtime.apply(service, server)
 
     async def add(self, service: str, server: Server) -> None:
         """Make a replica known to the balancer, unless it is."""
-        if (service, server.number) in self._known:
+        if service not in self._laid.services or (service, server.number) in self._laid.known:
             return
         plan = self._plan()
         await self.runtime.add(service, server, server_options(plan.services[service], plan.config.balance(service)))
-        self._known.add((service, server.number))
+        self._laid.known.add((service, server.number))
 
     async def remove(self, service: str, number: int) -> None:
         """Let the balancer forget a replica that has ended."""
-        if (service, number) in self._known:
+        if (service, number) in self._laid.known:
             await self.runtime.remove(service, str(number))
-            self._known.discard((service, number))
+            self._laid.known.discard((service, number))
 
     async def enforce_revocations(self) -> None:
         """Refuse from now on what is revoked: the maps first, then the remembered tokens."""
         tokens, users = self._revocations.maps()
-        await self.runtime.set_map(str(self._folder / "revoked-tokens.map"), tokens)
-        await self.runtime.set_map(str(self._folder / "revoked-users.map"), users)
+        await self.runtime.set_map(str(self._revoked_tokens), tokens)
+        await self.runtime.set_map(str(self._revoked_users), users)
         await self.runtime.forget_tokens()
 
     @property
     def _file(self) -> Path:
         return self._layout.gateway / "haproxy.cfg"
 
+    # The same for all configurations: workers that an earlier reload left are told of revocations by these names too.
+
     @property
-    def _folder(self) -> Path:
-        return self._layout.gateway / str(self._number)
+    def _revoked_tokens(self) -> Path:
+        return self._layout.gateway / "revoked-tokens.map"
+
+    @property
+    def _revoked_users(self) -> Path:
+        return self._layout.gateway / "revoked-users.map"
 
     def _write(self, plan: Plan) -> None:
         """Lay out a configuration beside the present one, let HAProxy check it, and put it in place."""
-        number = self._number + 1
+        number = self._laid.number + 1
         folder = self._layout.gateway / str(number)
         shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -153,8 +169,8 @@ class Gateway:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         candidate.replace(self._file)
-        self._number = number
-        self._known = {(backend.service, server.number) for backend in plan.backends for server in backend.servers}
+        known = {(backend.service, server.number) for backend in plan.backends for server in backend.servers}
+        self._laid = _Laid(number, frozenset(backend.service for backend in plan.backends), known)
 
     def _lay_out(self, plan: Plan, folder: Path) -> Path:
         """Write a configuration and the files that it names into `folder`; return its path."""
@@ -163,8 +179,8 @@ class Gateway:
         tokens, users = self._revocations.maps()
         write_atomically(folder / "routes.map", routes_map(routes))
         write_atomically(folder / "services.map", services_map(routes))
-        write_atomically(folder / "revoked-tokens.map", _lines(tokens))
-        write_atomically(folder / "revoked-users.map", _lines(users))
+        write_atomically(self._revoked_tokens, _lines(tokens))
+        write_atomically(self._revoked_users, _lines(users))
         file = folder / "haproxy.cfg"
         write_atomically(file, render(plan.config, plan.services, plan.backends, self._surroundings(plan, folder)))
         return file
@@ -198,8 +214,8 @@ class Gateway:
             route_metrics=str(run / "metrics.sock"),
             routes=str(folder / "routes.map"),
             services=str(folder / "services.map"),
-            revoked_tokens=str(folder / "revoked-tokens.map"),
-            revoked_users=str(folder / "revoked-users.map"),
+            revoked_tokens=str(self._revoked_tokens),
+            revoked_users=str(self._revoked_users),
             keys=self._keys(folder),
             certificates=str(certificates) if certificates else None,
         )
@@ -215,7 +231,7 @@ class Gateway:
     def _tidy(self) -> None:
         """Remove the files of configurations that no worker reads any more: they are read once, at the start."""
         for folder in self._layout.gateway.iterdir():
-            if folder.is_dir() and folder != self._folder:
+            if folder.is_dir() and folder.name != str(self._laid.number):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -36,6 +36,10 @@ class ReloadRefused(EscalaError):
         super().__init__(f"HAProxy kept the old configuration; of the new one it says: {words}")
 
 
+class _WorkerGone(ConnectionError):
+    """The worker that a command was for has ended."""
+
+
 @dataclass(frozen=True)
 class Traffic:
     """What HAProxy counts for a replica (`server` "1") or a service (`server` "")."""
@@ -67,7 +71,7 @@ class Runtime:
         present, *old = await self._workers()
         answers = [await self._of_worker(present, text)]
         for pid in old:
-            with contextlib.suppress(OSError, RuntimeRefused):  # it may end at any time
+            with contextlib.suppress(_WorkerGone):  # it may end at any time
                 answers.append(await self._of_worker(pid, text))
         return answers
 
@@ -86,9 +90,9 @@ class Runtime:
             return
         address = server.address
         command = f"set server {where} addr {address.host} port {address.port}"
-        for answer in (await self.everywhere(command))[:1]:
-            if "no need to change" not in answer and "changed from" not in answer:
-                raise RuntimeRefused(command, answer)
+        answer, *_ = await self.everywhere(command)
+        if "no need to change" not in answer and "changed from" not in answer:
+            raise RuntimeRefused(command, answer)
         await self._set(f"set server {where} state ready")
         await self._set(f"set server {where} health up")
 
@@ -127,18 +131,28 @@ class Runtime:
         return sum(t.inflight for t in await self.traffic() if (t.service, t.server) == (service, name))
 
     async def set_map(self, file: str, entries: dict[str, str]) -> None:
-        """Bring a map to exactly these entries."""
-        answer = await self.command(f"show map {file}")
-        known = {line.split()[1] for line in answer.splitlines() if len(line.split()) == 3}
-        for key, value in entries.items():
-            verb = "set" if key in known else "add"
-            await self.everywhere(f"{verb} map {file} {key} {value}")
-        for key in known - entries.keys():
-            await self.everywhere(f"del map {file} {key}")
+        """Bring a map to exactly these entries, in every worker; what is there already costs nothing."""
+        for pid in await self._workers():
+            with contextlib.suppress(_WorkerGone):
+                rows = (line.split() for line in (await self._of_worker(pid, f"show map {file}")).splitlines())
+                known = {row[1]: row[2] for row in rows if len(row) == 3 and row[0].startswith("0x")}
+                for key, value in entries.items():
+                    if known.get(key) != value:
+                        await self._quietly(pid, f"{'set' if key in known else 'add'} map {file} {key} {value}")
+                for key in known.keys() - entries.keys():
+                    await self._quietly(pid, f"del map {file} {key}")
 
     async def forget_tokens(self) -> None:
         """Let every token be verified again."""
-        await self.everywhere(f"clear table {TABLE}")
+        for pid in await self._workers():
+            with contextlib.suppress(_WorkerGone):
+                await self._quietly(pid, f"clear table {TABLE}")
+
+    async def _quietly(self, pid: int, text: str) -> None:
+        """Send a command that answers nothing when it was done."""
+        answer = await self._of_worker(pid, text)
+        if answer:
+            raise RuntimeRefused(text, answer)
 
     async def _set(self, text: str) -> None:
         answer, *_ = await self.everywhere(text)
@@ -162,7 +176,7 @@ class Runtime:
     async def _of_worker(self, pid: int, text: str) -> str:
         answer = await self._ask(f"@!{pid} {text}")
         if "Can't find the target" in answer or "Can't connect" in answer:
-            raise ConnectionError(answer)
+            raise _WorkerGone(answer)
         return answer
 
     async def _ask(self, text: str, seconds: float = _TIMEOUT) -> str:

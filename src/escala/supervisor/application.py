@@ -5,7 +5,7 @@ routes, and only then let go of what is no longer wanted. Until the switch a fai
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from escala.config import Config
 from escala.config.difference import Change, difference
@@ -28,17 +28,20 @@ class Application:
         self._replicas = replicas
         self._adopt = adopt
         self._turn = asyncio.Lock()
+        self._pending: list[Change] = []
+        """What was taken over, but takes effect only after a restart."""
 
     def read(self, project: Project) -> tuple[Project, list[Change]]:
         """Read the file of a running project again; return what it says and what is different. Raises ConfigError."""
         wanted = Project.open(project.file, settings=project.settings)
-        return wanted, difference(project.config, wanted.config)
+        changes = difference(project.config, wanted.config)
+        return wanted, changes + self._still_pending(changes)
 
     async def apply(self, project: Project) -> list[Change]:
         """Take over what the project's file says now; return what was different."""
         async with self._turn:
             wanted, changes = await asyncio.to_thread(self.read, project)
-            if not changes:
+            if wanted.config == project.config:
                 return changes
             present = self._replicas.backends()
             plan = Plan(wanted.config, {**self._replicas.services, **services(wanted.config)}, present)
@@ -54,7 +57,13 @@ class Application:
                 raise
             self._count(project.config, wanted.config)
             self._let_go(project.config.services.keys() - wanted.config.services.keys())
+            self._pending = [change for change in changes if change.later]
             return changes
+
+    def _still_pending(self, changes: Sequence[Change]) -> list[Change]:
+        """Return what earlier applications left for a restart, unless it has been changed (back) since."""
+        again = {change.key for change in changes}
+        return [change for change in self._pending if change.key not in again]
 
     async def _start(self, project: Project, wanted: Project, fresh: set[str]) -> None:
         """Start the services that are new, beside those that run; take them away again where one cannot start."""

@@ -9,6 +9,7 @@ from escala.events import BalancerUnreachable, Emit
 from escala.gateway import Backend, Gateway, Server, Traffic
 
 _LOOK_EVERY = 0.05
+_REVOKE_SECONDS = 20.0
 
 
 class Balancer:
@@ -19,16 +20,19 @@ class Balancer:
         self._backends = backends
         self._emit = emit
         self._listening = False
+        self._open = asyncio.Event()
         self._turn = asyncio.Lock()
 
     async def opened(self) -> None:
         """Tell of what changed while HAProxy was starting; from now on each change is told as it happens."""
-        self._listening = True
         async with self._turn:
+            self._listening = True
             await self._catch_up()
+        self._open.set()
 
     async def closed(self) -> None:
         self._listening = False
+        self._open.clear()
 
     async def reload(self) -> None:
         """Let the gateway take over a new configuration; raise where it is refused."""
@@ -56,9 +60,8 @@ class Balancer:
         """Return when a replica has no request any more, or when its time is up."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                with self._reported(service, number):
-                    while await self._is_busy(service, number):  # noqa: ASYNC110 - HAProxy tells nobody
-                        await asyncio.sleep(_LOOK_EVERY)
+                while await self._is_busy(service, number):  # noqa: ASYNC110 - HAProxy tells nobody
+                    await asyncio.sleep(_LOOK_EVERY)
 
     async def traffic(self) -> list[Traffic]:
         """Return what the balancer counts; nothing while HAProxy is down."""
@@ -68,15 +71,23 @@ class Balancer:
         return []
 
     async def _is_busy(self, service: str, number: int) -> bool:
-        return self._listening and await self._gateway.runtime.inflight(service, str(number)) > 0
+        """Whether a replica has requests, as far as is known: no answer is no reason to end it."""
+        async with self._turn:
+            try:
+                return self._listening and await self._gateway.runtime.inflight(service, str(number)) > 0
+            except (OSError, EscalaError):
+                return self._listening
 
     async def revoke(self) -> None:
-        """Let what was revoked be refused."""
-        async with self._turn:
-            if self._listening:
+        """Let what was revoked be refused; raise where HAProxy does not take it, or does not come back in time."""
+        async with asyncio.timeout(_REVOKE_SECONDS):
+            await self._open.wait()
+            async with self._turn:
                 await self._gateway.enforce_revocations()
 
     async def _catch_up(self) -> None:
+        """Bring HAProxy to what has changed since its configuration was written."""
+        await self._gateway.enforce_revocations()
         for backend in self._backends():
             for server in backend.servers:
                 with self._reported(backend.service, server.number):

@@ -11,19 +11,22 @@ class Certificates:
     def __init__(self, project: Project) -> None:
         tls = project.config.gateway.tls
         self._path = project.root / tls.certificates.expanduser() if tls is not None else None
-        self._seen = self._look()
+        self._seen = self._looked = self._look()
 
     def changed(self) -> bool:
-        """Whether they have changed since it was last asked, and lie still again."""
+        """Whether they are not what was last taken over, and lie still since it was last asked."""
         now = self._look()
-        before, self._seen = self._seen, now
-        return bool(now) and before != now
+        still, self._looked = now == self._looked, now
+        if not now or not still or now == self._seen:
+            return False
+        self._seen = now
+        return True
 
     def _look(self) -> tuple[tuple[Path, int, int], ...]:
         if self._path is None:
             return ()
-        files = sorted(self._path.iterdir()) if self._path.is_dir() else [self._path]
         try:
+            files = sorted(self._path.iterdir()) if self._path.is_dir() else [self._path]
             return tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
         except OSError:
             return ()

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from escala.config.difference import Change
-from escala.errors import EscalaError, NotRunning
+from escala.errors import ConfigError, EscalaError, NotRunning
 from escala.project import Project
 from escala.supervisor.messages import Apply, Drain, Refusal, Reload, Revoke, Scale
 from escala.supervisor.status import Status
@@ -57,7 +57,7 @@ class Client:
     def _call(self, method: str, path: str, body: msgspec.Struct | None = None) -> bytes:
         connection = _UnixConnection(self._project.layout.control_socket)
         try:
-            connection.request(method, path, msgspec.json.encode(body) if body is not None else None)
+            connection.request(method, path, _encode(body))
             response = connection.getresponse()
             answer = response.read()
         except (FileNotFoundError, ConnectionError):
@@ -69,6 +69,13 @@ class Client:
         if response.status >= 300:
             raise _refused(answer) or EscalaError(f"the supervisor answered {response.status} to {method} {path}")
         return answer
+
+
+def _encode(body: msgspec.Struct | None) -> bytes | None:
+    try:
+        return msgspec.json.encode(body) if body is not None else None
+    except UnicodeEncodeError:
+        raise ConfigError("an argument", ["is not text (UTF-8)"]) from None
 
 
 def _refused(answer: bytes) -> EscalaError | None:

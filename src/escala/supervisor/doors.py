@@ -17,23 +17,24 @@ class Doors:
         """Bind all addresses; raise PortTaken where one is not to be had."""
         self._sockets: list[socket.socket] = []
         try:
-            self._bind = self._reserve(gateway.bind, "the gateway (gateway.bind)")
+            self._bind_fd = self._reserve(gateway.bind, "the gateway (gateway.bind)")
             admin = gateway.admin or Address("127.0.0.1", ports.free_port())
-            self._admin = self._reserve(admin, "the gateway's metrics (gateway.admin)")
-            self._redirect = None
+            self._admin_fd = self._reserve(admin, "the gateway's metrics (gateway.admin)")
+            self._redirect_fd = None
             if gateway.tls is not None and gateway.tls.redirect is not None:
-                self._redirect = self._reserve(gateway.tls.redirect, "the redirect to HTTPS (gateway.tls.redirect)")
+                self._redirect_fd = self._reserve(gateway.tls.redirect, "the redirect to HTTPS (gateway.tls.redirect)")
         except BaseException:
             self.close()
             raise
         self.admin = admin
+        self.bind = gateway.bind
 
     @property
     def listeners(self) -> Listeners:
         return Listeners(
-            bind=f"fd@{self._bind}",
-            admin=f"fd@{self._admin}",
-            redirect=f"fd@{self._redirect}" if self._redirect is not None else None,
+            bind=f"fd@{self._bind_fd}",
+            admin=f"fd@{self._admin_fd}",
+            redirect=f"fd@{self._redirect_fd}" if self._redirect_fd is not None else None,
             descriptors=tuple(each.fileno() for each in self._sockets),
         )
 

@@ -43,6 +43,8 @@ class RevocationKeeper:
         self._enforce = enforce
         self._emit = emit
         self._task: asyncio.Task[None] | None = None
+        self._unenforced = False
+        """Whether the gateway does not have all of them yet."""
 
     async def load(self) -> None:
         """Read them all, before the gateway takes traffic; raise EscalaError where PostgreSQL does not answer."""
@@ -67,24 +69,33 @@ class RevocationKeeper:
 
     async def add(self, kind: str, value: str, expires_at: float) -> None:
         """Revoke a token (by its `jti`) or all tokens of a user; returns when the gateway refuses them."""
+        written = False
         try:
             connection = await asyncpg.connect(self._url())
             try:
                 await connection.execute(_WRITE, kind, value, expires_at)
+                written = True
                 await connection.execute(f"notify {CHANNEL}")
                 await self._read(connection)
             finally:
                 await connection.close()
-        except (asyncpg.PostgresError, OSError) as error:
-            raise EscalaError(f"nothing was revoked, as PostgreSQL does not answer: {error}") from None
-        await self._enforce()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            what = "written down, but not enforced yet" if written else "nothing was revoked"
+            raise EscalaError(f"{what}: PostgreSQL does not answer ({error})") from None
+        try:
+            await self._enforce()
+        except (OSError, EscalaError) as error:
+            self._unenforced = True
+            raise EscalaError(
+                f"written down, but the gateway does not take it yet ({str(error) or 'no answer'})"
+            ) from None
 
     async def _follow(self) -> None:
         failing = False
         while True:
             try:
                 await self._listen()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, EscalaError, OSError) as error:
                 if not failing:
                     self._emit(RevocationsUnread(str(error) or type(error).__name__))
                 failing = True
@@ -102,8 +113,10 @@ class RevocationKeeper:
             while not connection.is_closed():
                 woken.clear()
                 await connection.execute(_FORGET)
-                if await self._read(connection):
+                if await self._read(connection) or self._unenforced:
+                    self._unenforced = True
                     await self._enforce()
+                    self._unenforced = False
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), LOOK_SECONDS)
         finally:

@@ -311,7 +311,8 @@ class Supervisor:
     @property
     def _url(self) -> str:
         gateway = self.project.config.gateway
-        return gateway.bind.url.replace("http://", "https://") if gateway.tls else gateway.bind.url
+        bound = self._doors.bind if self._doors else gateway.bind  # not what an `apply` may have changed since
+        return bound.url.replace("http://", "https://") if gateway.tls else bound.url
 
     def _plan(self) -> Plan:
         return Plan(self.project.config, self._replicas.services, self._replicas.backends())
@@ -342,5 +343,5 @@ class Supervisor:
 
     def _address(self, name: str) -> str:
         if name == GATEWAY:
-            return str(self.project.config.gateway.bind)
+            return self._url.partition("://")[2]
         return self._replicas.address(name) if "/" in name else "Unix socket"
