@@ -18,6 +18,7 @@ import msgspec
 
 from escala.access_log.line import Entry, decode
 from escala.access_log.segments import segments
+from escala.cli.token import issue
 from escala.config import Config
 from escala.engines import Engine
 from escala.project import Project
@@ -191,6 +192,13 @@ def access_log(project: Project) -> list[Entry]:
     """Return what the access log holds, the oldest first."""
     lines = [line for file in segments(project.layout.access_log) for line in file.read_bytes().splitlines()]
     return [decode(line) for line in lines]
+
+
+def token_for(project: Project, *options: str) -> str:
+    """Return what `escala token` with these options prints, without a process for it."""
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    scopes = [given["--scope"]] if "--scope" in given else None
+    return issue(project, given.get("--user", "tester"), scopes, given.get("--ttl"))
 
 
 def client(url: str, token: str | None = None) -> httpx.Client:

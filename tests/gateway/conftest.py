@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from escala.supervisor.ports import free_port
-from tests.support import REPOSITORY, Up, client, escala
+from tests.support import REPOSITORY, Up, client, token_for
 
 PROJECT = """
 [project]
@@ -87,9 +87,7 @@ def gate(make_folder: Callable[[], Path]) -> Iterator[Up]:
 @pytest.fixture(scope="session")
 def make_token(gate: Up) -> Callable[..., str]:
     def make(*options: str) -> str:
-        done = escala("token", "--file", str(gate.file), *options)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        return token_for(gate.project, *options)
 
     return make
 

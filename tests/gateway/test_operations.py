@@ -19,7 +19,7 @@ import pytest
 
 from escala.auth.certificate import self_signed
 from escala.supervisor.ports import free_port
-from tests.support import REPOSITORY, Up, client, escala, wait_until
+from tests.support import REPOSITORY, Up, client, escala, token_for, wait_until
 
 PROJECT = """
 [project]
@@ -49,7 +49,7 @@ def run(up: Up, *words: str) -> str:
 
 
 def token_of(up: Up, *options: str) -> str:
-    return run(up, "token", *options).strip()
+    return token_for(up.project, *options)
 
 
 class Load:

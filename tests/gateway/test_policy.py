@@ -251,17 +251,22 @@ def test_the_same_tenant_the_same_replica(http: httpx.Client) -> None:
     assert set(homes.values()) == {"hashed/1", "hashed/2", "hashed/3"}
 
 
-def test_what_may_be_repeated_is_when_its_replica_dies(http: httpx.Client, tmp_path: Path) -> None:
+def test_what_may_be_repeated_is_when_its_replica_dies(gate: Up, http: httpx.Client, tmp_path: Path) -> None:
+    def all_ready() -> bool:
+        return [p["state"] for p in gate.replicas("web")] == ["ready", "ready"]
+
     answer = http.get("/dies", params={"file": str(tmp_path / "get")})
     assert answer.status_code == 200
     broken = 0
     for method, path in (("POST", "/dies"), ("GET", "/once")):
+        wait_until(all_ready, "both replicas are back")
         try:
             assert http.request(method, path, params={"file": str(tmp_path / method)}).status_code == 502
         except httpx.RemoteProtocolError:
             broken += 1  # HAProxy's rule on a connection that had carried requests before
         assert (tmp_path / method).exists() or path == "/once"
     assert broken <= 2
+    wait_until(all_ready, "both replicas are back for whoever comes next")
 
 
 def test_events_come_one_by_one(http: httpx.Client) -> None:

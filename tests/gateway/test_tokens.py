@@ -105,6 +105,7 @@ def test_both_keys_each_with_its_own_algorithm(alone: Alone) -> None:
 
 
 def test_known_tokens_leave_a_row_and_wrong_ones_none(alone: Alone) -> None:
+    alone.command("clear table escala.tokens")
     before = alone.rows()
     token = alone.token()
     assert [alone.status(token) for _ in range(5)] == [503] * 5

@@ -6,7 +6,7 @@ import pytest
 
 from escala.config import FILE
 from escala.supervisor.ports import free_port
-from tests.support import LABORATORY, Up, client, escala
+from tests.support import LABORATORY, Up, client, token_for
 
 
 def laboratory_options(state: Path) -> list[str]:
@@ -34,7 +34,7 @@ def laboratory(make_folder: Callable[[], Path]) -> Iterator[Up]:
 @pytest.fixture(scope="session")
 def tokens(laboratory: Up) -> Callable[..., str]:
     def make(*options: str) -> str:
-        return escala("token", "--file", str(laboratory.file), *laboratory.options, *options).stdout.strip()
+        return token_for(laboratory.project, *options)
 
     return make
 

@@ -22,6 +22,7 @@ class Segments:
         self._file: BufferedWriter | None = None
         self._began = 0.0
         self._size = 0
+        self._count = 0
 
     def append(self, content: bytes) -> None:
         """Write whole lines. Raises OSError where the disk does not take them."""
@@ -40,8 +41,9 @@ class Segments:
     def _begin(self) -> None:
         self.close()
         self._began = self._clock()
+        self._count += 1  # two of one moment still stand in their order
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._began))
-        path = self._folder / f"{stamp}-{time.time_ns() % 10**9:09d}{SUFFIX}"
+        path = self._folder / f"{stamp}-{int(self._began % 1 * 10**6):06d}-{self._count:06d}{SUFFIX}"
         path.touch(mode=0o600)
         self._file = path.open("ab")
         self._size = 0

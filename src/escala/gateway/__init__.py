@@ -5,4 +5,13 @@ from escala.gateway.revocations import Revocations
 from escala.gateway.runtime import Traffic
 from escala.gateway.upstream import Backend, Server, ServerState
 
-__all__ = ["Backend", "Gateway", "Listeners", "Plan", "Revocations", "Server", "ServerState", "Traffic"]
+__all__ = [
+    "Backend",
+    "Gateway",
+    "Listeners",
+    "Plan",
+    "Revocations",
+    "Server",
+    "ServerState",
+    "Traffic",
+]

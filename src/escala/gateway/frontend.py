@@ -59,7 +59,7 @@ def frontend(config: Config, routes: Sequence[Placed], around: Surroundings) -> 
 def _listen(config: Config, around: Surroundings) -> Iterator[str]:
     tls = ""
     if around.certificates is not None:
-        tls = f" ssl crt {quoted(around.certificates)} alpn h2,http/1.1 ssl-min-ver TLSv1.2"
+        tls = f" ssl crt {quoted(around.certificates)} alpn h2,http/1.1"
     yield f"bind {around.bind}{tls}"
     if around.redirect is not None:
         yield f"bind {around.redirect}"

@@ -4,17 +4,30 @@ At most `burst` requests pass in a window that is so long that on average it is 
 not counted, so a client that never slows down still gets what the limit grants.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from escala.config import RateLimit
 from escala.gateway.routing import Placed
 from escala.gateway.rules import one_of, refuse, when
 from escala.gateway.text import milliseconds
 
-_SIZES = {"address": 200_000, "token": 200_000, "route": 1_000}
-_TYPES = {"address": "ipv6", "token": "binary len 32", "route": "string len 300"}
-_KEYS = {"address": "src", "token": "var(txn.key)", "route": "var(txn.route)"}
+
+class _Per(NamedTuple):
+    """How the requests of one kind of sender are told apart, and how many senders are kept."""
+
+    key: str
+    type: str
+    size: int
+
+
+_PER = {
+    "address": _Per("src", "ipv6", 200_000),
+    "token": _Per("var(txn.key)", "binary len 32", 200_000),
+    "route": _Per("var(txn.route)", "string len 300", 1_000),
+}
 
 
 @dataclass(frozen=True)
@@ -46,9 +59,8 @@ def counters(routes: Sequence[Placed]) -> int:
 
 
 def table(limit: Limit) -> list[str]:
-    per, window = limit.rate.per, milliseconds(limit.rate.window)
-    counting = f"store gpc(1),gpc_rate(1,{window})"
-    return [f"stick-table type {_TYPES[per]} size {_SIZES[per]} expire {window} {counting}"]
+    per, window = _PER[limit.rate.per], milliseconds(limit.rate.window)
+    return [f"stick-table type {per.type} size {per.size} expire {window} store gpc(1),gpc_rate(1,{window})"]
 
 
 def before_verification(routes: Sequence[Placed]) -> Iterator[str]:
@@ -70,9 +82,9 @@ def _rules(routes: Sequence[Placed], limits: Sequence[Limit]) -> Iterator[str]:
             continue
         here = "" if len(members) == len(routes) else one_of(members)
         counter, rate = limit.counter, limit.rate
-        wait = max(1, -(-round(rate.period * 1000) // (rate.requests * 1000)))
+        wait = max(1, math.ceil(rate.period / rate.requests))  # seconds until one more is earned
         detail = f"At most {rate.requests} requests in {rate.period:g} s per {rate.per}; slow down."
         above = f"{{ sc_gpc_rate(0,{counter}) ge {rate.most} }}"
-        yield f"http-request track-sc{counter} {_KEYS[rate.per]} table {limit.table}" + when(here)
+        yield f"http-request track-sc{counter} {_PER[rate.per].key} table {limit.table}" + when(here)
         yield refuse(429, detail, ("Retry-After", str(wait))) + when(here, above)
         yield f"http-request sc-inc-gpc(0,{counter})" + when(here)

@@ -17,8 +17,6 @@ from escala.gateway.upstream import Server
 
 _TIMEOUT = 5.0
 _RELOAD_TIMEOUT = 30.0
-_FREE_TRIES = 50
-_FREE_PAUSE = 0.1
 
 
 class RuntimeRefused(EscalaError):
@@ -105,15 +103,12 @@ class Runtime:
         await self._set(f"enable health {where}")
 
     async def remove(self, service: str, name: str) -> None:
-        """Forget a replica; its process has ended, and the connections to it go within moments."""
+        """Forget a replica; its process has ended. Refused while a connection to it is still there, for moments."""
         where = f"{service}/{name}"
         await self._set(f"set server {where} state maint")
-        for _ in range(_FREE_TRIES):
-            answer = await self.command(f"del server {where}")
-            if "deleted" in answer or "No such server" in answer:
-                return
-            await asyncio.sleep(_FREE_PAUSE)
-        raise RuntimeRefused(f"del server {where}", answer)
+        answer = await self.command(f"del server {where}")
+        if "deleted" not in answer and "No such server" not in answer:
+            raise RuntimeRefused(f"del server {where}", answer)
 
     async def traffic(self) -> list[Traffic]:
         """Return what is counted, of all workers together."""

@@ -10,6 +10,8 @@ from escala.gateway import Backend, Gateway, Server, Traffic
 
 _LOOK_EVERY = 0.05
 _REVOKE_SECONDS = 20.0
+_REMOVE_TRIES = 50
+_REMOVE_PAUSE = 0.1
 
 
 class Balancer:
@@ -50,11 +52,20 @@ class Balancer:
                     await self._gateway.tell(service, server)
 
     async def remove(self, service: str, number: int) -> None:
-        """Forget a replica that has ended."""
-        async with self._turn:
-            if self._listening:
-                with self._reported(service, number):
+        """Forget a replica that has ended, once the connections to it are gone."""
+        for tries_left in reversed(range(_REMOVE_TRIES)):
+            async with self._turn:
+                if not self._listening:
+                    return
+                try:
                     await self._gateway.remove(service, number)
+                except (OSError, EscalaError):
+                    if not tries_left:
+                        with self._reported(service, number):
+                            raise
+                else:
+                    return
+            await asyncio.sleep(_REMOVE_PAUSE)
 
     async def until_idle(self, service: str, number: int, seconds: float) -> None:
         """Return when a replica has no request any more, or when its time is up."""

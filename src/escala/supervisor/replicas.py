@@ -105,7 +105,8 @@ class Replicas:
         replica = self._table.get(name)
         return str(replica.address) if replica and replica.address != _NO_ADDRESS else ""
 
-    def drained(self, name: str) -> bool:
+    def gets_no_requests(self, name: str) -> bool:
+        """Whether a replica was drained, or is leaving."""
         return name in self._table and self._table[name].state == "drain"
 
     def backends(self) -> list[Backend]:

@@ -26,9 +26,10 @@ from escala.revocation where expires_at > now()
 """
 _FORGET = "delete from escala.revocation where expires_at <= now()"
 _WRITE = """
-insert into escala.revocation (kind, value, expires_at) values ($1, $2, to_timestamp($3))
+insert into escala.revocation (kind, value, expires_at, revoked_at)
+values ($1, $2, to_timestamp($3), greatest(now(), to_timestamp($4)))
 on conflict (kind, value) do update
-set revoked_at = now(), expires_at = greatest(escala.revocation.expires_at, excluded.expires_at)
+set revoked_at = excluded.revoked_at, expires_at = greatest(escala.revocation.expires_at, excluded.expires_at)
 """
 
 
@@ -73,7 +74,8 @@ class RevocationKeeper:
         try:
             connection = await asyncpg.connect(self._url())
             try:
-                await connection.execute(_WRITE, kind, value, expires_at)
+                # Tokens have this machine's time, which may be ahead of PostgreSQL's.
+                await connection.execute(_WRITE, kind, value, expires_at, time.time())
                 written = True
                 await connection.execute(f"notify {CHANNEL}")
                 await self._read(connection)

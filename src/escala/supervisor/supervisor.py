@@ -127,7 +127,7 @@ class Supervisor:
         for name, child in self._children().items():
             service, _, number = name.partition("/")
             counted = traffic.get((service, number)) if number else None
-            processes.append(describe(child, self._address(name), self._replicas.drained(name), counted))
+            processes.append(describe(child, self._address(name), self._replicas.gets_no_requests(name), counted))
         admin = self._doors.admin if self._doors else None
         return Status(
             project=self.project.name,
