@@ -11,10 +11,8 @@ import argparse
 import asyncio
 import contextlib
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -23,7 +21,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.processes import escala_up, token
+from benchmarks.processes import escala_up, scratch_folder, token
 from escala.auth.certificate import self_signed
 from escala.project import Project
 from escala.supervisor.client import Client
@@ -42,9 +40,7 @@ def main() -> None:
     parser.add_argument("--reloads", type=int, default=20)
     parser.add_argument("--long", type=float, default=20.0, help="seconds of the requests in flight while it is scaled")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="escala-"))
-    folder.chmod(0o711)  # PostgreSQL's user has to pass through
-    try:
+    with scratch_folder() as folder:
         (folder / "certs").mkdir()
         (folder / "certs" / "a.pem").write_text(self_signed(["localhost", "127.0.0.1"], 1))
         (folder / "escala.toml").write_text(f"""
@@ -66,8 +62,6 @@ routes = ["/quick", "/long"]
             figures = asyncio.run(measure(project, options))
         print()
         print(json.dumps(figures))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Load:

@@ -9,17 +9,16 @@ have been idle for a few seconds, and again after a short load has warmed them u
 
 import argparse
 import json
-import shutil
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import httpx
 
+from benchmarks.processes import scratch_folder
 from escala.cli.demo import laboratory
 from escala.cli.tables import total_memory
 from escala.config import FILE
@@ -36,12 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="warm starts")
     rounds = parser.parse_args().rounds
-    folder = Path(tempfile.mkdtemp(prefix="escala-"))
-    folder.chmod(0o711)  # PostgreSQL's user has to pass through
-    try:
+    with scratch_folder() as folder:
         measure(folder, rounds)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def measure(folder: Path, rounds: int) -> None:

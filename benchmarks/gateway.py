@@ -13,10 +13,8 @@ import argparse
 import asyncio
 import contextlib
 import json
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.load import Measured, measure
 from benchmarks.peers import PEERS
-from benchmarks.processes import escala_up, processor_seconds, required, running, token
+from benchmarks.processes import escala_up, processor_seconds, required, running, scratch_folder, token
 from escala.engines import haproxy
 from escala.project import Project
 from escala.supervisor.client import Client
@@ -41,12 +39,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of load in each round")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="escala-"))
-    folder.chmod(0o711)  # PostgreSQL's user has to pass through
-    try:
+    with scratch_folder() as folder:
         compare(folder, options.rounds, options.seconds)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)

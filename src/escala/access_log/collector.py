@@ -10,10 +10,8 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,6 +20,7 @@ from starlette.routing import Route
 from escala.access_log.line import Entry, NotALine, Place, encode, parse
 from escala.access_log.metrics import RouteMetrics
 from escala.access_log.segments import Segments
+from escala.inner_server import InnerServer
 
 SUBJECTS = 200_000
 """Tokens whose subject is remembered: HAProxy names it only when it verifies a token, not when it finds it again."""
@@ -97,12 +96,6 @@ class Collector:
             self._failing = False
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # they are `serve`'s
-
-
 async def serve(options: argparse.Namespace) -> None:
     """Collect until SIGTERM, and then what HAProxy had already sent."""
     stop = asyncio.Event()
@@ -118,7 +111,7 @@ async def serve(options: argparse.Namespace) -> None:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     app = Starlette(routes=[Route("/metrics/routes", answer)])
-    web = _Server(uvicorn.Config(app, log_config=None, log_level="error", access_log=False, lifespan="off", ws="none"))
+    web = InnerServer(app)
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(options.metrics))
     serving = asyncio.create_task(web.serve([listening]))

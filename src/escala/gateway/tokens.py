@@ -8,6 +8,7 @@ empties the table then, so no order of the two leaves a row behind. docs/session
 
 from collections.abc import Iterator, Sequence
 
+from escala.auth.tokens import LONGEST_TOKEN, TYPE
 from escala.config import Config
 from escala.gateway.routing import Placed
 from escala.gateway.rules import by_value, refuse, when
@@ -15,9 +16,6 @@ from escala.gateway.text import quoted
 from escala.gateway.upstream import Key, Surroundings
 
 TABLE = "escala.tokens"
-TYPE = "at+jwt"
-LONGEST = 8 * 1024
-"""Characters of a token."""
 
 _SEVERAL = "The request has more than one token."
 _REVOKED = "The token was revoked."
@@ -49,7 +47,7 @@ def verify(config: Config, routes: Sequence[Placed], around: Surroundings) -> It
     yield refused(_SEVERAL) + when("{ req.fhdr(authorization) -m sub , }")
     missing = refuse(401, "This needs an access token.", ("WWW-Authenticate", "Bearer"))
     yield missing + when("!{ var(txn.bearer) -m len gt 0 }")
-    yield refused("The token is too long.") + when(f"{{ var(txn.bearer) -m len gt {LONGEST} }}")
+    yield refused("The token is too long.") + when(f"{{ var(txn.bearer) -m len gt {LONGEST_TOKEN} }}")
     yield from _signature(around.keys)
     yield "http-request set-var(txn.claims) var(txn.bearer),field(2,.),ub64dec"
     for claim, expected in (("iss", config.issuer), ("aud", config.audience)):

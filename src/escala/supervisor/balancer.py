@@ -97,8 +97,7 @@ class Balancer:
                 await self._gateway.enforce_revocations()
 
     async def _catch_up(self) -> None:
-        """Bring HAProxy to what has changed since its configuration was written."""
-        await self._gateway.enforce_revocations()
+        """Tell how the replicas are now; revocations wait for the gateway by themselves (`revoke`)."""
         for backend in self._backends():
             for server in backend.servers:
                 with self._reported(backend.service, server.number):

@@ -35,7 +35,6 @@ def collector_duties(project: Project) -> Duties:
     )
 
     async def prepare() -> ProcessSpec:
-        (layout.run / "access.sock").unlink(missing_ok=True)
         return spec
 
     async def probe() -> None:

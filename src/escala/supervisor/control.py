@@ -1,14 +1,11 @@
 """The control socket: HTTP on a Unix socket that only the project's user may open."""
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,6 +13,7 @@ from starlette.routing import Route
 
 from escala.config.difference import Change
 from escala.errors import EscalaError
+from escala.inner_server import InnerServer
 from escala.supervisor.messages import Apply, Drain, Refusal, Reload, Revoke, Scale
 from escala.supervisor.status import Status
 
@@ -32,12 +30,6 @@ class Operated(Protocol):
     async def reload(self, what: str) -> None: ...
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # signals are the supervisor's
-
-
 class Control:
     """Serves GET /status and POST /stop, /scale, /drain, /apply, /revoke, /reload; bodies are JSON."""
 
@@ -49,10 +41,7 @@ class Control:
         routes = [Route("/status", self._status)]
         routes += [Route(f"/{each.__name__.lstrip('_')}", each, methods=["POST"]) for each in handlers]
         app = Starlette(routes=routes, exception_handlers={EscalaError: _refuse, msgspec.MsgspecError: _malformed})
-        config = uvicorn.Config(
-            app, log_config=None, log_level="error", access_log=False, lifespan="off", loop="asyncio", ws="none"
-        )
-        self._server = _Server(config)
+        self._server = InnerServer(app)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
