@@ -1,7 +1,7 @@
 """Lines as HAProxy sends them."""
 
 
-def line(number: int = 0, worker: int = 7, **changes: object) -> bytes:
+def line(number: int = 0, **changes: object) -> bytes:
     fields: dict[str, object] = {
         "time": "1795450568.341",
         "client": "127.0.0.1",
@@ -19,7 +19,6 @@ def line(number: int = 0, worker: int = 7, **changes: object) -> bytes:
         "retries": 0,
         "termination": "----",
         "id": "61f5f61239cce8a93feac265936c6776",
-        "worker": worker,
         "number": number,
         "token": "-",
         "subject": "-",

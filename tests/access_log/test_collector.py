@@ -1,3 +1,6 @@
+import asyncio
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,8 +9,11 @@ import pytest
 from escala.access_log.collector import Collector
 from escala.access_log.line import Entry, decode
 from escala.access_log.metrics import RouteMetrics
+from escala.access_log.numbering import Numbering, worker_of
 from escala.access_log.segments import Segments, segments
 from tests.access_log.lines import line
+
+WORKER = worker_of(os.getpid())
 
 
 @pytest.fixture
@@ -18,7 +24,7 @@ def metrics() -> RouteMetrics:
 @pytest.fixture
 def collector(tmp_path: Path, metrics: RouteMetrics) -> Iterator[Collector]:
     log = Segments(tmp_path, segment=10**6, age=3600, total=10**7)
-    yield Collector(log, metrics)
+    yield Collector(log, metrics, Numbering(tmp_path / "received.json"))
     log.close()
 
 
@@ -27,32 +33,76 @@ def kept(folder: Path) -> list[Entry]:
 
 
 def test_what_is_missing_is_counted(collector: Collector, metrics: RouteMetrics) -> None:
-    collector.take([line(number) for number in (10, 11, 15, 16)])
+    collector.take(WORKER, [line(number) for number in (10, 11, 15, 16)])
     assert (metrics.lines, metrics.lost) == (4, 3)
-    collector.take([line(0, worker=8), line(1, worker=8)])  # another worker counts for itself
+    collector.take("8@1.00", [line(0), line(1)])  # another worker counts for itself
     assert metrics.lost == 3
 
 
+def test_what_is_lost_while_the_collector_starts_again_is_counted(tmp_path: Path, metrics: RouteMetrics) -> None:
+    for numbers in ((1, 2), (6, 7)):
+        log = Segments(tmp_path, segment=10**6, age=3600, total=10**7)
+        Collector(log, metrics, Numbering(tmp_path / "received.json")).take(
+            WORKER, [line(number) for number in numbers]
+        )
+        log.close()
+    assert (metrics.lines, metrics.lost) == (4, 3)
+
+
+def test_a_worker_that_ended_is_forgotten(tmp_path: Path) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    numbering, ended = Numbering(tmp_path / "received.json"), worker_of(child.pid)
+    numbering.missed(WORKER, 1)
+    numbering.missed(ended, 1)
+    child.kill()
+    child.wait()
+    numbering.forget_ended()
+    assert (numbering.missed(WORKER, 5), numbering.missed(ended, 5)) == (3, 0)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"1@2": "x"}', "{"])
+def test_numbers_that_cannot_be_read_are_none(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "received.json"
+    file.write_text(content)
+    assert Numbering(file).missed(WORKER, 5) == 0
+
+
+async def test_what_was_sent_before_the_end_is_kept(tmp_path: Path, metrics: RouteMetrics) -> None:
+    log = Segments(tmp_path, segment=10**6, age=3600, total=10**7)
+    collector = Collector(log, metrics, Numbering(tmp_path / "received.json"))
+    async with await asyncio.start_unix_server(collector.receive, tmp_path / "s") as server:
+        _, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        for number in range(5000):
+            writer.write(line(number) + b"\n")
+        await writer.drain()
+        server.close()
+        await collector.finish()
+    writer.close()
+    log.close()
+    assert (metrics.lines, len(kept(tmp_path))) == (5000, 5000)
+
+
 def test_threads_that_overtake_each_other_lose_nothing(collector: Collector, metrics: RouteMetrics) -> None:
-    collector.take([line(number) for number in (1, 3, 2, 6, 4, 5, 7)])
+    collector.take(WORKER, [line(number) for number in (1, 3, 2, 6, 4, 5, 7)])
     assert metrics.lost == 0
 
 
 def test_a_subject_is_remembered(collector: Collector, tmp_path: Path) -> None:
     collector.take(
+        WORKER,
         [
             line(1, token="AA", subject="ana"),
             line(2, token="AA"),
             line(3, token="BB"),
             line(4, token="CC", subject="eve", status=401),  # revoked: not hers to be remembered by
             line(5, token="CC"),
-        ]
+        ],
     )
     assert [entry.subject for entry in kept(tmp_path)] == ["ana", "ana", None, "eve", None]
 
 
 def test_other_lines_are_no_requests(collector: Collector, metrics: RouteMetrics, tmp_path: Path) -> None:
-    collector.take([b"Server web/1 is DOWN", b"", line()])
+    collector.take(WORKER, [b"Server web/1 is DOWN", b"", line()])
     assert (metrics.lines, len(kept(tmp_path))) == (1, 1)
 
 
@@ -60,17 +110,17 @@ def test_a_disk_that_takes_nothing(
     collector: Collector, metrics: RouteMetrics, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tmp_path.rmdir()
-    collector.take([line(1)])
-    collector.take([line(2), line(3)])
+    collector.take(WORKER, [line(1)])
+    collector.take(WORKER, [line(2), line(3)])
     assert (metrics.lines, metrics.lost) == (3, 3)
     assert capsys.readouterr().err.count("cannot be written") == 1
     tmp_path.mkdir()
-    collector.take([line(4)])
+    collector.take(WORKER, [line(4)])
     assert len(kept(tmp_path)) == 1
 
 
 def test_the_metrics(collector: Collector, metrics: RouteMetrics) -> None:
-    collector.take([line(1, total=3), line(2, total=700, method='X"\\'), line(3, total=99_999, status=503)])
+    collector.take(WORKER, [line(1, total=3), line(2, total=700, method='X"\\'), line(3, total=99_999, status=503)])
     text = metrics.text()
     assert 'escala_route_requests_total{route="/data",service="web",method="GET",status="200"} 1' in text
     assert 'method="other"' in text

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import struct
 import sys
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from escala.access_log.line import Entry, NotALine, Place, encode, parse
+from escala.access_log.line import Entry, NotALine, encode, parse
 from escala.access_log.metrics import RouteMetrics
+from escala.access_log.numbering import Numbering, worker_of
 from escala.access_log.segments import Segments
 from escala.inner_server import InnerServer
 
@@ -31,46 +33,51 @@ _PAUSE = 0.02
 
 
 class Collector:
-    def __init__(self, segments: Segments, metrics: RouteMetrics) -> None:
+    def __init__(self, segments: Segments, metrics: RouteMetrics, numbering: Numbering) -> None:
         self._segments = segments
         self._metrics = metrics
+        self._numbering = numbering
         self._subjects: dict[str, str] = {}
-        self._seen: dict[int, Place] = {}
         self._failing = False
+        self._receiving: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
 
     async def receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take lines from one connection until it ends."""
+        """Take lines from one connection, which is one worker's, until it ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._receiving[writer] = task
+        self._numbering.forget_ended()
+        worker = worker_of(_peer(writer.get_extra_info("socket")))
         rest = b""
         with contextlib.suppress(ConnectionError):
             while chunk := await reader.read(_CHUNK):
                 *lines, rest = (rest + chunk).split(b"\n")
-                self.take(lines)
+                self.take(worker, lines)
                 if len(chunk) < _CHUNK // 4:
                     await asyncio.sleep(_PAUSE)
+        del self._receiving[writer]
         writer.close()
 
-    def take(self, lines: list[bytes]) -> None:
-        """Keep and count lines as HAProxy sends them."""
+    async def finish(self) -> None:
+        """Take what workers have sent already, and no more."""
+        for writer in self._receiving:
+            writer.get_extra_info("socket").shutdown(socket.SHUT_RD)
+        await asyncio.gather(*self._receiving.values())
+
+    def take(self, worker: str, lines: list[bytes]) -> None:
+        """Keep and count a worker's lines."""
         kept = []
         for line in lines:
             try:
-                entry, place = parse(line)
+                entry, number = parse(line)
             except NotALine:
                 continue
-            self._metrics.lost += self._missed(place)
+            self._metrics.lost += self._numbering.missed(worker, number)
             self._name(entry)
             self._metrics.count(entry)
             kept.append(encode(entry))
         if kept:
             self._write(kept)
-
-    def _missed(self, place: Place) -> int:
-        """Return how many lines are missing before this one; fewer than none where threads overtook each other."""
-        before = self._seen.get(place.worker)
-        self._seen[place.worker] = place if before is None else max(before, place)
-        if before is None:
-            return 0
-        return place.number - before.number - 1 if place > before else -1
 
     def _name(self, entry: Entry) -> None:
         """Put the subject into an entry whose token has been named before."""
@@ -87,6 +94,7 @@ class Collector:
     def _write(self, kept: list[bytes]) -> None:
         try:
             self._segments.append(b"".join(kept))
+            self._numbering.save()
         except OSError as error:
             self._metrics.lost += len(kept)
             if not self._failing:
@@ -96,6 +104,12 @@ class Collector:
             self._failing = False
 
 
+def _peer(connection: socket.socket) -> int:
+    """Return the process at the other end (unix(7), SO_PEERCRED)."""
+    pid, _user, _group = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid)
+
+
 async def serve(options: argparse.Namespace) -> None:
     """Collect until SIGTERM, and then what HAProxy had already sent."""
     stop = asyncio.Event()
@@ -103,7 +117,7 @@ async def serve(options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     segments = Segments(options.folder, segment=options.segment, age=options.age, total=options.total)
     metrics = RouteMetrics()
-    collector = Collector(segments, metrics)
+    collector = Collector(segments, metrics, Numbering(options.folder / "received.json"))
     for path in (options.socket, options.metrics):
         path.unlink(missing_ok=True)
 
@@ -118,6 +132,7 @@ async def serve(options: argparse.Namespace) -> None:
     async with await asyncio.start_unix_server(collector.receive, options.socket, limit=_CHUNK) as server:
         await stop.wait()
         server.close()
+        await collector.finish()
     web.should_exit = True
     await serving
     segments.close()

@@ -1,11 +1,10 @@
 """One line of the access log: as HAProxy sends it, and as it is kept."""
 
-from typing import NamedTuple
 from urllib.parse import unquote
 
 import msgspec
 
-FIELDS = 23
+FIELDS = 22
 
 
 class Entry(msgspec.Struct, kw_only=True, gc=False):
@@ -49,23 +48,15 @@ class NotALine(ValueError):
     """Something else than a request's line."""
 
 
-class Place(NamedTuple):
-    """Where a line stands in HAProxy's own count, which shows what was lost."""
-
-    worker: int
-    number: int
-
-
-def parse(line: bytes) -> tuple[Entry, Place]:
-    """Return what HAProxy sent; raise NotALine for anything that is no request's line."""
+def parse(line: bytes) -> tuple[Entry, int]:
+    """Return what HAProxy sent, and its number; raise NotALine for anything that is no request's line."""
     fields = line.decode(errors="replace").split("\t", FIELDS - 1)
     if len(fields) != FIELDS:
         raise NotALine(line)
     (time, client, method, status, head, queue, connect, response, total, sent, received) = fields[:11]
-    (service, replica, retries, termination, request, worker, sequence) = fields[11:18]
-    (token, subject, route, protocol, path) = fields[18:]
+    (service, replica, retries, termination, request, number) = fields[11:17]
+    (token, subject, route, protocol, path) = fields[17:]
     try:
-        place = Place(int(worker), int(sequence))
         entry = Entry(
             time=float(time),
             client=client,
@@ -89,7 +80,7 @@ def parse(line: bytes) -> tuple[Entry, Place]:
             id=_known(request),
             termination=termination[:2],
         )
-        return entry, place
+        return entry, int(number)
     except ValueError as error:
         raise NotALine(line) from error
 

@@ -110,9 +110,9 @@ def _retries(routes: Sequence[Placed], counter: int) -> Iterator[str]:
         if not retry:
             yield "http-request disable-l7-retry" + when(condition)
     failing = f"{{ sc_http_fail_rate({counter}) gt {_BUDGET_LEAST} }}"
-    yield f"http-request set-var(txn.rate) sc_http_req_rate({counter})" + when(failing)
+    rate = f"{{ sc_http_req_rate({counter}),set-var(txn.rate) -m found }}"  # for the next, as sub() takes a variable
     spent = f"{{ sc_http_fail_rate({counter}),mul({_BUDGET_SHARE}),sub(txn.rate) -m int gt 0 }}"
-    yield "http-request disable-l7-retry" + when(failing, spent)
+    yield "http-request disable-l7-retry" + when(failing, rate, spent)
 
 
 def _timeouts(routes: Sequence[Placed], defaults: Policy) -> Iterator[str]:

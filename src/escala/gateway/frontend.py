@@ -10,9 +10,9 @@ from escala.gateway.text import log_format, quoted
 from escala.gateway.upstream import Surroundings
 
 LOG_FIELDS = (
-    *("%Ts.%ms", "%ci", "%HM", "%ST"),
+    *("%Ts.%ms", "%[var(sess.address)]", "%HM", "%ST"),
     *("%TR", "%Tw", "%Tc", "%Tr", "%Ta", "%B", "%U"),
-    *("%b", "%s", "%rc", "%tsc", "%ID", "%pid", "%lc"),
+    *("%b", "%s", "%rc", "%tsc", "%ID", "%lc"),
     *("%[var(txn.key),bytes(0,8),hex]", "%[var(txn.subject),url_enc,bytes(0,500)]", "%[var(txn.route)]", "%HV", "%HPO"),
 )
 """A line of the access log, separated by tabs; the path is last, as it may be cut off."""
@@ -21,6 +21,10 @@ SEPARATOR = "\\t"
 LONGEST_LINE = 2048
 
 _BACKSLASH = quoted("\\")
+_AMBIGUOUS = (
+    "The path has more than one reading: it must not contain empty or dot segments, backslashes, encoded slashes,"
+    " incomplete encoding, or encoding that changes where it leads."
+)
 _TRACEPARENT = quoted("^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 _RANDOM = "%[rand,bytes(4,4),hex,lower]"
 REQUEST_ID = 4 * _RANDOM
@@ -36,15 +40,15 @@ def frontend(config: Config, routes: Sequence[Placed], around: Surroundings) -> 
         port = "" if config.gateway.bind.port == 443 else f":{config.gateway.bind.port}"
         there = f"https://%[req.fhdr(host),host_only]{port}%[pathq]"
         yield f"http-request redirect location {there} code 308 unless {{ ssl_fc }}"
-    yield from _hygiene()
     yield from _choose(routes, around)
     yield from _bounds(routes)
     yield from cors.preflight(routes)
     yield from limits.before_verification(routes)
     yield from _identify(config)
-    public = [placed for placed in routes if placed.policy.public]
-    yield f"http-request allow if {one_of(public)}"  # the rest of this section is about tokens
     yield from tokens.known()
+    public = [placed for placed in routes if placed.policy.public]
+    yield f"http-request unset-var(txn.key) if {one_of(public)}"  # nobody has verified it
+    yield f"http-request allow if {one_of(public)}"  # the rest of this section is about tokens
     yield from tokens.verify(config, routes, around)
     yield "http-after-response set-header X-Request-ID %[unique-id]"
     yield from cors.headers(routes)
@@ -63,6 +67,8 @@ def _listen(config: Config, around: Surroundings) -> Iterator[str]:
     yield f"bind {around.bind}{tls}"
     if around.redirect is not None:
         yield f"bind {around.redirect}"
+    # As text, which is written into a header and a line for each request.
+    yield "tcp-request session set-var(sess.address) src,concat()"
 
 
 def _log(around: Surroundings) -> Iterator[str]:
@@ -73,46 +79,45 @@ def _log(around: Surroundings) -> Iterator[str]:
     yield f'log-format "{SEPARATOR.join(LOG_FIELDS)}"'
 
 
-def _hygiene() -> Iterator[str]:
-    """Refuse paths that one reads differently from another: what is checked here must be what the service sees."""
-    encoded = "{ path -m sub % }"  # spares most paths the rest
-    yield refuse(400, "A percent sign in a path begins two hexadecimal digits.") + when(
-        encoded, f"{{ path -m reg {quoted('%([^0-9A-Fa-f]|.[^0-9A-Fa-f]|.?$)')} }}"
-    )
-    yield refuse(400, "A path must not contain encoded slashes.") + when(encoded, "{ path -m sub -i %2f %5c %00 }")
-    yield refuse(400, "A path must not contain empty segments or backslashes.") + when(
-        f"{{ path -m sub // {_BACKSLASH} }}"
-    )
-    dots = refuse(400, "A path must not contain dot segments.")
-    yield dots + when("{ path -m sub . % }", "{ path,url_dec,concat(/) -m sub /../ /./ }")
-
-
 def _choose(routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
-    """Set txn.route. A path that leads elsewhere once it is decoded, as services do, is refused."""
+    """Set txn.route, and refuse paths that one reads differently from another.
+
+    What is checked here must be what the service sees, so a path that leads elsewhere once it is decoded is refused.
+    """
     hosts = has_hosts(routes)
     if hosts:
         yield "http-request set-var(txn.host) req.fhdr(host),lower,field(1,:)"
         yield "http-request set-var(txn.parent) var(txn.host),field(2,.,0)"
     yield from _look_up("route", "path", hosts, around)
+    yield from _look_up("decoded", "path,url_dec", hosts, around, "{ path -m sub % }", otherwise=",-")
+    for meaning in (
+        f"path -m sub // {_BACKSLASH}",
+        "path -m sub -i %2f %5c %00",
+        f"path -m reg {quoted('%([^0-9A-Fa-f]|.[^0-9A-Fa-f]|.?$)')}",
+        "path,url_dec,concat(/) -m sub /../ /./",
+        "var(txn.decoded),strcmp(txn.route),bool -m bool",
+    ):
+        yield f"acl ambiguous {meaning}"
+    suspicious = f"{{ path -m sub % // /. {_BACKSLASH} }}"  # spares most paths the rest
+    yield refuse(400, _AMBIGUOUS) + when(suspicious, "ambiguous")
     yield refuse(404, "No route leads there.") + when("!{ var(txn.route) -m found }")
-    encoded = "{ path -m sub % }"
-    yield from _look_up("decoded", "path,url_dec", hosts, around, encoded)
-    other = "!{ var(txn.decoded),strcmp(txn.route) -m int eq 0 }"
-    yield refuse(400, "The path encodes characters that need no encoding.") + when(encoded, other)
 
 
-def _look_up(name: str, path: str, hosts: bool, around: Surroundings, *conditions: str) -> Iterator[str]:
+def _look_up(
+    name: str, path: str, hosts: bool, around: Surroundings, *conditions: str, otherwise: str = ""
+) -> Iterator[str]:
     """Set a variable to the route of a path: by host, by its parent for "*.", then for any; by longest prefix."""
     found = f"map_beg({quoted(around.routes)})"
+    last = f"map_beg({quoted(around.routes)}{otherwise})"
     if not hosts:
-        yield f"http-request set-var(txn.{name}) {path},concat(/),{found}" + when(*conditions)
+        yield f"http-request set-var(txn.{name}) {path},concat(/),{last}" + when(*conditions)
         return
     missing = f"!{{ var(txn.{name}) -m found }}"
     yield f"http-request set-var(txn.path) {path},concat(/)" + when(*conditions)
     yield f"http-request set-var(txn.{name}) var(txn.host),concat(,txn.path),{found}" + when(*conditions)
     parent = f"str(.),concat(,txn.parent),concat(,txn.path),{found}"
     yield f"http-request set-var(txn.{name}) {parent}" + when(*conditions, missing)
-    yield f"http-request set-var(txn.{name}) var(txn.path),{found}" + when(*conditions, missing)
+    yield f"http-request set-var(txn.{name}) var(txn.path),{last}" + when(*conditions, missing)
 
 
 def _bounds(routes: Sequence[Placed]) -> Iterator[str]:
@@ -136,7 +141,7 @@ def _identify(config: Config) -> Iterator[str]:
         yield f"http-request del-header {header}"
     yield "http-request set-header X-Request-ID %[unique-id]"
     # No X-Forwarded-Host: the Host header arrives as the client sent it.
-    yield "http-request add-header X-Forwarded-For %[src]"
+    yield "http-request add-header X-Forwarded-For %[var(sess.address)]"
     yield f"http-request add-header X-Forwarded-Proto {'https' if config.gateway.tls else 'http'}"
     traced = f"{{ req.fhdr(traceparent) -m reg {_TRACEPARENT} }}"
     yield f"http-request set-header traceparent 00-%ID-%[unique-id,bytes(16,16)]-01 unless {traced}"
@@ -149,7 +154,7 @@ def _headers(config: Config, routes: Sequence[Placed]) -> Iterator[str]:
         for value, condition in by_value(routes, lambda placed, name=name: placed.policy.headers.get(name)):  # type: ignore[misc]
             if value is not None:
                 absent = f"!{{ res.fhdr({name}) -m found }}"
-                yield f"http-after-response set-header {name} {quoted(log_format(value))}" + when(condition, absent)
+                yield f"http-after-response add-header {name} {quoted(log_format(value))}" + when(condition, absent)
     if config.gateway.tls is not None and config.gateway.tls.hsts is not None:
         seconds = round(config.gateway.tls.hsts)
         yield f'http-after-response set-header Strict-Transport-Security "max-age={seconds}" if {{ ssl_fc }}'

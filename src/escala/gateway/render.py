@@ -18,6 +18,7 @@ LONGEST_DRAIN = 600.0
 
 _CACHE_MEGABYTES = 16
 _RING_BYTES = 4 * 1024**2
+_HOT_BYTES = 4 * 1024**2
 _OWN_COUNTERS = 3  # what HAProxy has of sticky counters without being asked
 
 ERRORS = {
@@ -71,6 +72,8 @@ def _global(config: Config, routes: Sequence[Placed], around: Surroundings) -> I
     yield f"stats socket {quoted('unix@' + around.socket)} mode 600 level admin expose-fd listeners"
     yield "log stdout format raw local0 notice"
     yield f"hard-stop-after {milliseconds(LONGEST_DRAIN)}"
+    # A request in flight holds a second buffer, to be repeated from; kept by the thread, they stay in its caches.
+    yield f"tune.memory.hot-size {_HOT_BYTES}"
     counters = 2 + limits.counters(routes)  # the token's, the limits', the retries' budget
     if counters > _OWN_COUNTERS:
         yield f"tune.stick-counters {counters}"

@@ -67,7 +67,7 @@ def _limited_by(config: Config, service: str, route: Route, name: str) -> str:
 def _pairs(config: Config) -> Iterator[tuple[str, Route]]:
     # Whatever the gateway's defaults are: jobs are not for everybody, and keys are.
     yield PLATFORM, Route(path="/jobs", public=False, hosts=(), cache=None)
-    yield PLATFORM, Route(path=JWKS_PATH, public=True, hosts=(), rate_limits=())
+    yield PLATFORM, Route(path=JWKS_PATH, public=True, hosts=())
     for name, service in config.services.items():
         for route in service.routes:
             yield name, route

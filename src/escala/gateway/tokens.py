@@ -34,17 +34,25 @@ def table(config: Config, routes: Sequence[Placed]) -> list[str]:
 
 
 def known() -> Iterator[str]:
-    """Let a token pass that is remembered: nothing of the frontend's rules after this one is looked at."""
-    yield refused(_SEVERAL) + when("{ req.fhdr_cnt(authorization) gt 1 }")
-    yield "http-request set-var(txn.key) req.fhdr(authorization),sha2(256)"
+    """Let a token pass that is remembered: nothing of the frontend's rules after this one is looked at.
+
+    A connection keeps its last Authorization header and that one's digest, as the next request mostly has the same.
+    The two are only ever set together, in one expression; txn.key comes from this request's own header or not at all.
+    """
+    same = "{ req.fhdr(authorization),strcmp(sess.authorization) -m int eq 0 }"
+    yield "http-request set-var(txn.key) var(sess.key)" + when(same)
+    digest = "req.fhdr(authorization),set-var(sess.authorization),sha2(256),set-var(sess.key)"
+    yield f"http-request set-var(txn.key) {digest}" + when("!{ var(txn.key) -m found }")
     yield "http-request set-var(txn.now) date()"
-    yield f"http-request allow if {{ var(txn.key),table_gpt(0,{TABLE}),sub(txn.now) -m int gt 0 }}"
+    remembered = f"{{ var(txn.key),table_gpt(0,{TABLE}),sub(txn.now) -m int gt 0 }}"
+    yield "http-request allow" + when(remembered, "{ req.fhdr_cnt(authorization) eq 1 }")
 
 
 def verify(config: Config, routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
     """Check a token that is not remembered, and remember it."""
     yield "http-request set-var(txn.bearer) http_auth_bearer"
-    yield refused(_SEVERAL) + when("{ req.fhdr(authorization) -m sub , }")
+    for several in ("{ req.fhdr_cnt(authorization) gt 1 }", "{ req.fhdr(authorization) -m sub , }"):
+        yield refused(_SEVERAL) + when(several)
     missing = refuse(401, "This needs an access token.", ("WWW-Authenticate", "Bearer"))
     yield missing + when("!{ var(txn.bearer) -m len gt 0 }")
     yield refused("The token is too long.") + when(f"{{ var(txn.bearer) -m len gt {LONGEST_TOKEN} }}")

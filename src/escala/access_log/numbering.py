@@ -1,0 +1,50 @@
+"""How many lines were lost on the way, as HAProxy numbers them, also while no collector was there to take them."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import psutil
+
+from escala.process import has_ended
+
+
+class Numbering:
+    """The last number seen of each of HAProxy's worker processes, kept in `file` over restarts of the collector."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._last: dict[str, int] = {}
+        # None was kept, or it was cut off by a full disk: losses are counted from now on.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            kept = {str(worker): int(number) for worker, number in json.loads(file.read_bytes()).items()}
+            self._last = {worker: number for worker, number in kept.items() if not _has_ended(worker)}
+
+    def missed(self, worker: str, number: int) -> int:
+        """Return how many lines are missing before this one; fewer than none where threads overtook each other."""
+        before = self._last.get(worker)
+        if before is None:
+            self._last[worker] = number
+            return 0
+        self._last[worker] = max(before, number)
+        return number - before - 1 if number > before else -1
+
+    def forget_ended(self) -> None:
+        self._last = {worker: number for worker, number in self._last.items() if not _has_ended(worker)}
+
+    def save(self) -> None:
+        """Keep the numbers; raise OSError where the disk does not take them."""
+        self._file.write_text(json.dumps(self._last))
+
+
+def worker_of(pid: int) -> str:
+    """Return what tells a process from all others, also from one that gets its number later."""
+    try:
+        return f"{pid}@{psutil.Process(pid).create_time():.2f}"
+    except psutil.Error:
+        return f"{pid}@"
+
+
+def _has_ended(worker: str) -> bool:
+    pid = int(worker.partition("@")[0])
+    return has_ended(pid) or worker != worker_of(pid)
