@@ -68,6 +68,29 @@ replicas = 3
 balance = {{ sticky = "replica" }}
 routes = ["/sticky"]
 
+[services.even]
+command = "{python} -m tests.gateway.small $PORT"
+replicas = 3
+balance = {{ algorithm = "roundrobin" }}
+routes = ["/even"]
+
+[services.drawn]
+command = "{python} -m tests.gateway.small $PORT"
+replicas = 3
+balance = {{ algorithm = "random" }}
+routes = ["/drawn"]
+
+[services.filled]
+command = "{python} -m tests.gateway.small $PORT"
+replicas = 2
+balance = {{ algorithm = "first", inflight = 2 }}
+routes = ["/filled"]
+
+[services.eased]
+command = "{python} -m tests.gateway.small $PORT"
+balance = {{ algorithm = "roundrobin", slow_start = "1h" }}
+routes = ["/eased"]
+
 [services.hashed]
 app = "tests.gateway.app:app"
 replicas = 3

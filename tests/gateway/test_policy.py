@@ -12,7 +12,7 @@ import httpx
 import pytest
 import websockets
 
-from tests.support import Up, access_log, client, wait_until
+from tests.support import Up, access_log, client, escala, wait_until
 
 
 def test_scopes_are_all_needed(gate: Up, make_token: Callable[..., str]) -> None:
@@ -249,6 +249,35 @@ def test_the_same_tenant_the_same_replica(http: httpx.Client) -> None:
         assert len(replicas) == 1
         homes[tenant] = replicas.pop()
     assert set(homes.values()) == {"hashed/1", "hashed/2", "hashed/3"}
+
+
+def test_in_turn(http: httpx.Client) -> None:
+    answered = Counter(http.get("/even").text for _ in range(30))
+    assert answered == {"even/1": 10, "even/2": 10, "even/3": 10}
+
+
+def test_the_better_of_two(http: httpx.Client) -> None:
+    answered = Counter(http.get("/drawn").text for _ in range(90))
+    assert len(answered) == 3
+    assert max(answered.values()) < 60
+
+
+def test_one_is_filled_before_the_next(gate: Up, http: httpx.Client, make_token: Callable[..., str]) -> None:
+    assert {http.get("/filled").text for _ in range(10)} == {"filled/1"}
+    with ThreadPoolExecutor(3) as pool:
+        held = [
+            pool.submit(httpx.get, f"{gate.url}/filled?hold=0.5", headers={"Authorization": f"Bearer {make_token()}"})
+            for _ in range(3)
+        ]
+        answered = Counter(each.result().text for each in held)
+    assert answered == {"filled/1": 2, "filled/2": 1}
+
+
+def test_a_new_replica_is_eased_in(gate: Up, http: httpx.Client) -> None:
+    done = escala("scale", "eased=2", "--file", str(gate.file))
+    assert done.returncode == 0, done.stderr
+    answered = Counter(http.get("/eased").text for _ in range(200))
+    assert 0 < answered["eased/2"] < 50
 
 
 def test_what_may_be_repeated_is_when_its_replica_dies(gate: Up, http: httpx.Client, tmp_path: Path) -> None:

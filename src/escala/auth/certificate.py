@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+import re
 from collections.abc import Sequence
 
 from cryptography import x509
@@ -34,8 +35,13 @@ def self_signed(hosts: Sequence[str], days: int) -> str:
     return (certificate.public_bytes(serialization.Encoding.PEM) + private).decode()
 
 
+_HOST = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
+
+
 def _name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        if not _HOST.fullmatch(host):
+            raise ValueError(f"{host!r} is no host name and no address") from None
         return x509.DNSName(host)

@@ -28,7 +28,7 @@ def cert(hosts: Hosts = None, path: Out = Path("certs/dev.pem"), days: Days = 90
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
     except ValueError as error:
-        raise EscalaError(f"{', '.join(names)}: {error}") from None
+        raise EscalaError(str(error)) from None
     except OSError as error:
         raise EscalaError(f"{path}: {error.strerror}") from None
     out.print(f"{path}: for {', '.join(names)}, valid for {days} days (certificate and key, mode 0600)")

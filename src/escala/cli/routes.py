@@ -26,7 +26,7 @@ def routes(file: File = None, settings: Settings = None, as_json: AsJson = False
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("PATH", "HOSTS", "SERVICE", "NEEDS", "POLICY"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for each in placed:
         route, policy = each.route, each.policy
         service = f"{each.service}{f', {route.split.percent} % {route.split.service}' if route.split else ''}"

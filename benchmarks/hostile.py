@@ -1,0 +1,206 @@
+"""What good traffic notices of hostile traffic beside it.
+
+One client asks at a steady pace through the gateway: alone, beside each kind of attacker, and beside the same attacker
+aiming at an nginx that has nothing to do with it. The attacker is a process of its own on the same machine, and what
+its use of the processors costs is seen in the last of the three. A request fails with another answer than 200.
+
+    python -m benchmarks.hostile [--seconds 8] [--slow 1000] [--rate 10000]
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import multiprocessing
+import random
+import string
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from multiprocessing.queues import Queue
+
+from benchmarks.processes import escala_up, required, running, scratch_folder, token
+from escala.supervisor.ports import free_port
+
+PACE = 0.004
+"""Seconds between two good requests."""
+FLOOD_CONNECTIONS = 16
+
+Attack = Callable[["Target"], Awaitable[None]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
+    parser.add_argument("--slow", type=int, default=1000, help="slow connections at a time")
+    parser.add_argument("--rate", type=int, default=10_000, help="wrong tokens a second at most")
+    options = parser.parse_args()
+    with scratch_folder() as folder:
+        upstream, elsewhere, port = free_port(), free_port(), free_port()
+        for server in (upstream, elsewhere):
+            (folder / f"{server}.conf").write_text(f"""
+                daemon off; master_process off; pid {folder}/{server}.pid; error_log /dev/null;
+                events {{ worker_connections 4096; }}
+                http {{
+                  access_log off; keepalive_requests 1000000000; client_header_timeout 10; client_body_timeout 10;
+                  server {{ listen 127.0.0.1:{server}; location / {{ return 200 'good'; }} }}
+                }}""")
+        (folder / "escala.toml").write_text(f"""
+[project]
+name = "hostile"
+state = "s"
+
+[gateway]
+bind = "127.0.0.1:{port}"
+
+[services.web]
+command = "{required("nginx")} -c {folder}/{upstream}.conf"
+ports = [{upstream}]
+routes = ["/data"]
+""")
+        other = running([required("nginx"), "-c", folder / f"{elsewhere}.conf"], elsewhere)
+        with escala_up(folder) as project, other:
+            gateway, apart = (Target(each, token(project), options.slow, options.rate) for each in (port, elsewhere))
+            compare(gateway, apart, options.seconds)
+
+
+class Target:
+    """Where the gateway is, with a token that is good, and what attackers may use up."""
+
+    def __init__(self, port: int, key: str, slow: int, rate: int) -> None:
+        self.port, self.key, self.slow, self.rate = port, key, slow, rate
+        self.statuses: Counter[str] = Counter()
+        """What an attacker was answered."""
+
+    async def answer(self, raw: bytes) -> None:
+        """Send something on a connection of its own, and count the answer."""
+        with contextlib.suppress(OSError, TimeoutError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            async with asyncio.timeout(15):
+                writer.write(raw)
+                self.statuses[(await reader.read(65536))[9:12].decode()] += 1
+            writer.close()
+
+
+async def slow_heads_and_bodies(target: Target) -> None:
+    async def one(first: bytes, piece: bytes) -> None:
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+            writer.write(first)
+            reading = asyncio.create_task(reader.read(65536))
+            while not reading.done():
+                writer.write(piece)
+                await asyncio.wait({reading}, timeout=0.5)
+            target.statuses[reading.result()[9:12].decode()] += 1
+            writer.close()
+
+    body = f"POST /data HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {target.key}\r\nContent-Length: 1000\r\n\r\n"
+    kinds = [(b"GET /data HTTP/1.1\r\n", b"X: 1\r\n"), (body.encode(), b"x")]
+    while True:
+        await asyncio.gather(*(one(*kinds[number % 2]) for number in range(target.slow)))
+
+
+async def wrong_tokens(target: Target) -> None:
+    header, payload, signature = target.key.split(".")
+    letters = string.ascii_letters + string.digits
+    made = random.Random(7)
+
+    async def flood() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+        due = time.perf_counter()
+        while True:
+            due += FLOOD_CONNECTIONS / target.rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            noise = signature[:-24] + "".join(made.choices(letters, k=24))
+            wrong = f"GET /data HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {header}.{payload}.{noise}\r\n\r\n"
+            writer.write(wrong.encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
+            target.statuses[head[9:12].decode()] += 1
+
+    await asyncio.gather(*(flood() for _ in range(FLOOD_CONNECTIONS)))
+
+
+async def floods_of_headers(target: Target) -> None:
+    head = f"GET /data HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {target.key}\r\n".encode()
+    shapes = [b"X: 1\r\n" * 500, b"X: " + b"a" * 20_000 + b"\r\n", b"Content-Length: 1\r\nContent-Length: 2\r\n"]
+    while True:
+        await asyncio.gather(*(target.answer(head + shapes[number % 3] + b"\r\n") for number in range(48)))
+
+
+ATTACKS: tuple[Attack, ...] = (slow_heads_and_bodies, wrong_tokens, floods_of_headers)
+
+
+def attack(target: Target, kind: Attack, seconds: float, said: "Queue[Counter[str]]") -> None:
+    """Attack for a while, as a process of its own; put into `said` what was answered."""
+
+    async def run() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await kind(target)
+
+    asyncio.run(run())
+    said.put(target.statuses)
+
+
+class Good:
+    """Requests at a steady pace, one at a time, on one connection."""
+
+    def __init__(self) -> None:
+        self.milliseconds: list[float] = []
+        self.statuses: Counter[str] = Counter()
+
+    async def ask(self, target: Target, seconds: float) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+        request = f"GET /data HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {target.key}\r\n\r\n".encode()
+        end = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < end:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
+            self.milliseconds.append((time.perf_counter() - began) * 1000)
+            self.statuses[head[9:12].decode()] += 1
+            await asyncio.sleep(PACE)
+        writer.close()
+
+    @property
+    def p99(self) -> float:
+        return sorted(self.milliseconds)[int(len(self.milliseconds) * 0.99)]
+
+
+def compare(gateway: Target, elsewhere: Target, seconds: float) -> None:
+    print(f"\none good request every {PACE * 1000:g} ms for {seconds:g} s\n")
+    alone = Good()
+    asyncio.run(alone.ask(gateway, seconds))
+    print(f"{'alone':<36} p99 {alone.p99:6.2f} ms  {dict(alone.statuses)}")
+    figures: dict[str, float] = {"p99_alone_ms": round(alone.p99, 2)}
+    failed = 0
+    for kind in ATTACKS:
+        beside, answers = under(gateway, gateway, kind, seconds)
+        control, _ = under(gateway, elsewhere, kind, seconds)
+        name = kind.__name__
+        print(f"{name:<36} p99 {beside.p99:6.2f} ms  {dict(beside.statuses)}, the attacker {dict(answers)}")
+        print(f"{'  the same, aimed elsewhere':<36} p99 {control.p99:6.2f} ms")
+        figures[f"p99_{name}_vs_alone"] = round(beside.p99 / alone.p99, 2)
+        figures[f"p99_{name}_vs_elsewhere"] = round(beside.p99 / control.p99, 2)
+        failed += sum(count for status, count in beside.statuses.items() if status != "200")
+    print()
+    print(json.dumps({**figures, "failed": failed}))
+
+
+def under(gateway: Target, aim: Target, kind: Attack, seconds: float) -> tuple[Good, Counter[str]]:
+    """Ask the gateway while somebody attacks `aim`; return that, and what the attacker was answered."""
+    context = multiprocessing.get_context("spawn")
+    said: Queue[Counter[str]] = context.Queue()
+    attacker = context.Process(target=attack, args=(aim, kind, seconds + 12, said), daemon=True)
+    attacker.start()
+    time.sleep(2)  # until it is at work
+    good = Good()
+    asyncio.run(good.ask(gateway, seconds))
+    answers = said.get(timeout=60)
+    attacker.join(10)
+    return good, answers
+
+
+if __name__ == "__main__":
+    main()
