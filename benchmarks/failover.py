@@ -136,7 +136,7 @@ async def measure(project: Project, options: argparse.Namespace) -> dict[str, fl
 
     async with under_load(project, key, f"{options.kills} replicas killed") as load:
         for _ in range(options.kills):
-            victim = next(p for p in (await status(project)).processes if p.service == "web" and p.state == "ready")
+            victim = next(p for p in (await status(project)).processes if p.service == "web" and p.state == "serving")
             assert victim.pid is not None
             psutil.Process(victim.pid).kill()
             await replicas(project, 2, other_than=victim.pid)
@@ -208,7 +208,7 @@ async def replicas(project: Project, count: int, other_than: int = 0) -> None:
     async with asyncio.timeout(DEADLINE):
         while True:
             mine = [p for p in (await status(project)).processes if p.service == "web"]
-            if len(mine) == count and all(p.state == "ready" and p.pid != other_than for p in mine):
+            if len(mine) == count and all(p.state == "serving" and p.pid != other_than for p in mine):
                 return
             await asyncio.sleep(0.05)
 

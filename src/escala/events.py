@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,17 @@ class LeftoverStopped(Event):
 
     name: str
     pid: int
+
+
+State = Literal["starting", "ready", "serving", "draining", "waiting", "stopping", "stopped"]
+"""Of a process; `supervisor.child` draws how they follow each other."""
+
+
+@dataclass(frozen=True)
+class StateChanged(Event):
+    name: str
+    before: State
+    after: State
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,8 @@ class ProcessEnded(Event):
     was_ready: bool
     next_try: float
     """Seconds until it is started again."""
+    crashing: bool = False
+    """Whether this has happened so often lately that something is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,54 @@ class Scaled(Event):
 
 
 @dataclass(frozen=True)
+class Rescaled(Event):
+    """The number of replicas followed the load."""
+
+    service: str
+    before: int
+    after: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Recycling(Event):
+    """A replica is replaced because it has grown too large or too old."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class RolloutStarted(Event):
+    service: str
+    replicas: int
+
+
+@dataclass(frozen=True)
+class CanaryJudged(Event):
+    """The first new replica had its share of the requests for a while."""
+
+    service: str
+    good: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class RolloutEnded(Event):
+    service: str
+    replaced: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RolloutFailed(Event):
+    """A rollout was stopped; the service runs on as it did before."""
+
+    service: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ReplicaLeft(Event):
     """A replica that was taken away has finished its requests and ended."""
 
@@ -124,7 +186,7 @@ class Drained(Event):
 
 
 @dataclass(frozen=True)
-class Applied(Event):
+class ConfigurationApplied(Event):
     """A changed configuration was taken over."""
 
     changes: int

@@ -1,6 +1,7 @@
 """Loading what escala.toml names: "module:attribute" and modules with tasks."""
 
 import importlib
+import inspect
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,8 +12,12 @@ from escala.errors import AppLoadError
 from escala.tasks.task import Task
 
 
-def load_app(target: str) -> Callable[..., Any]:
-    """Return the ASGI app that "module:attribute" names; AppLoadError says which part failed."""
+def load_app(target: str, *, interface: str = "auto", factory: bool = False) -> Callable[..., Any]:
+    """Return the app that "module:attribute" names, as an ASGI app; AppLoadError says which part failed.
+
+    With `factory` the attribute is called to get it. A WSGI app (PEP 3333), which a call with two arguments gives away
+    unless `interface` says it, runs in a pool of ten threads.
+    """
     module_name, _, path = target.partition(":")
     found: Any = _import(target, module_name)
     walked = module_name
@@ -21,9 +26,37 @@ def load_app(target: str) -> Callable[..., Any]:
             raise AppLoadError(target, f"{walked} has no attribute {attribute!r}")
         found = getattr(found, attribute)
         walked = f"{walked}.{attribute}"
+    if factory and callable(found):
+        try:
+            found = found()
+        except Exception as error:  # the user's own code: whatever it raises is the reason
+            raise AppLoadError(target, _cause(error)) from error
+        walked = f"what {walked}() returned"
     if not callable(found):
         raise AppLoadError(target, f"{walked} is not an ASGI app but a {type(found).__name__}")
+    if interface == "wsgi" or (interface == "auto" and _is_wsgi(found)):
+        from a2wsgi import WSGIMiddleware  # most replicas do not pay for it
+
+        return WSGIMiddleware(found)
+    if not factory and interface == "auto" and _takes(found) == 0:
+        raise AppLoadError(target, f"{walked} takes no arguments, as a factory does; say factory = true")
     return found  # type: ignore[no-any-return]
+
+
+def _is_wsgi(app: Callable[..., Any]) -> bool:
+    called = app if inspect.isroutine(app) or inspect.isclass(app) else type(app).__call__
+    return not inspect.iscoroutinefunction(called) and not inspect.isclass(app) and _takes(app) == 2
+
+
+def _takes(app: Callable[..., Any]) -> int | None:
+    """Return how many arguments a call needs; None where nobody can tell."""
+    try:
+        parameters = inspect.signature(app).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        return None
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty for p in parameters)
 
 
 def load_tasks(module_name: str) -> dict[str, Task[..., Any]]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -42,6 +43,10 @@ class ProcessSpec:
     """What the process gets from the kernel when the supervisor is gone (Linux)."""
     descriptors: tuple[int, ...] = ()
     """File descriptors that it inherits under the same numbers."""
+    open_files: int | None = None
+    """How many descriptors it may have (RLIMIT_NOFILE); as many as the supervisor unless given."""
+    processor: int | None = None
+    """The processor that it keeps to (Linux)."""
     in_terminal: bool = False
     """Whether it writes to the supervisor's own output, as it is, instead of line by line through it."""
 
@@ -69,11 +74,21 @@ class Process:
 
     @classmethod
     async def start(cls, spec: ProcessSpec, output: Output) -> "Process":
-        """Start `spec`; each line that it prints goes to `output` without its end of line."""
+        """Start `spec`; each line that it prints goes to `output` without its end of line.
 
-        def die_with_supervisor() -> None:
+        Raises OSError where the program cannot be started, ValueError where it wants more than there is.
+        """
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if spec.open_files is not None and hard != resource.RLIM_INFINITY and spec.open_files > hard:
+            raise ValueError(f"{spec.open_files} open files are more than the {hard} allowed here (see `ulimit -Hn`)")
+
+        def limit() -> None:
             if _libc is not None:
                 _libc.prctl(_PR_SET_PDEATHSIG, spec.death_signal)
+            if spec.open_files is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (spec.open_files, hard))
+            if spec.processor is not None and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(0, {spec.processor})
 
         # Not asyncio's own subprocesses: their wait() goes on while a grandchild holds the output open.
         popen = subprocess.Popen(  # noqa: ASYNC220 - starting takes a millisecond
@@ -88,7 +103,7 @@ class Process:
             stderr=None if spec.in_terminal else subprocess.STDOUT,
             start_new_session=True,
             pass_fds=spec.descriptors,
-            preexec_fn=die_with_supervisor,
+            preexec_fn=limit,
         )
         reader = asyncio.StreamReader()
         pipe = None

@@ -4,6 +4,7 @@ One process, one port. It loads what it is given, serves it with uvicorn, and en
 """
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -31,6 +32,9 @@ def main() -> None:
             traceback.print_exception(error.__cause__)
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a program's last words
         sys.exit(EXIT_CANNOT_LOAD)
+    if options.list:
+        print(json.dumps(sorted(load_tasks(options.target))))  # noqa: T201 - it is what was asked for
+        return
     if options.check:
         return
     server = uvicorn.Server(
@@ -60,7 +64,7 @@ def main() -> None:
 
 def _build(options: argparse.Namespace) -> Any:
     if options.kind == "app":
-        return load_app(options.target)
+        return load_app(options.target, interface=options.interface, factory=options.factory)
     tasks = load_tasks(options.target)
     from escala.tasks.app import worker_app  # a plain app's replica does not pay for it
 
@@ -70,14 +74,17 @@ def _build(options: argparse.Namespace) -> Any:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m escala.replica", description=__doc__)
     parser.add_argument("kind", choices=["app", "tasks"])
-    parser.add_argument("target", help="module:attribute of an ASGI app, or a module with tasks")
+    parser.add_argument("target", help="module:attribute of an ASGI or WSGI app, or a module with tasks")
     parser.add_argument("--root", default=".", help="folder to import from")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--max-body", type=int, default=10 * 1024**2, help="bytes")
     parser.add_argument("--stop-timeout", type=float, default=10.0, help="seconds")
     parser.add_argument("--concurrency", type=int, default=10, help="jobs at a time (tasks)")
+    parser.add_argument("--interface", choices=["auto", "asgi", "wsgi"], default="auto")
+    parser.add_argument("--factory", action="store_true", help="call what the target names to get the app")
     parser.add_argument("--access-log", action="store_true")
+    parser.add_argument("--list", action="store_true", help="print the names of the tasks as JSON, and do nothing more")
     parser.add_argument("--check", action="store_true", help="load, and do nothing more")
     return parser
 

@@ -90,7 +90,7 @@ def test_all_errors_at_once_with_path_value_and_suggestion(tmp_path: Path) -> No
         'gateway.timeout: expected a text with a unit, such as "30s"; received 30',
         "gateway.bind: expected an address",
         "services.api.ap: unknown key; did you mean 'app'?",
-        "services.api.replicas.min: expected at least 1; received 0",
+        "services.api.replicas: min = 0 needs a max",
         "services.api.routes[1].scops: unknown key; did you mean 'scopes'?",
         "services.api.routes[2]: expected a path",
     ]:

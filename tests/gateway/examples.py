@@ -52,6 +52,7 @@ def everything() -> Config:
                     },
                 ],
             },
+            "rare": {"app": "rare:app", "replicas": {"min": 0, "max": 2}, "routes": ["/rare"]},
             "next": {"app": "next:app", "balance": {"algorithm": "hash", "hash_on": "header:X-Tenant"}},
             "rpc": {
                 "command": "rpc",
@@ -84,6 +85,7 @@ def surroundings(folder: str = "/state", **changes: Any) -> Surroundings:
         "unavailable": f"{folder}/unavailable.sock",
         "collector": f"{folder}/access.sock",
         "route_metrics": f"{folder}/metrics.sock",
+        "hold": f"{folder}/hold.lua",
         "routes": f"{folder}/routes.map",
         "services": f"{folder}/services.map",
         "revoked_tokens": f"{folder}/revoked-tokens.map",

@@ -282,7 +282,7 @@ def test_a_new_replica_is_eased_in(gate: Up, http: httpx.Client) -> None:
 
 def test_what_may_be_repeated_is_when_its_replica_dies(gate: Up, http: httpx.Client, tmp_path: Path) -> None:
     def all_ready() -> bool:
-        return [p["state"] for p in gate.replicas("web")] == ["ready", "ready"]
+        return [p["state"] for p in gate.replicas("web")] == ["serving", "serving"]
 
     answer = http.get("/dies", params={"file": str(tmp_path / "get")})
     assert answer.status_code == 200

@@ -14,6 +14,7 @@ from escala.auth.keys import KeyStore
 from escala.config import Config
 from escala.config.policy import METHODS
 from escala.engines import haproxy
+from escala.gateway.gateway import HOLD
 from escala.gateway.render import render
 from escala.gateway.routing import placed_routes, routes_map, services_map
 from escala.gateway.text import quoted
@@ -128,7 +129,7 @@ def files(session_folder: Path) -> Surroundings:
     """Return surroundings whose files are there."""
     folder = session_folder / "files of render"
     folder.mkdir()
-    around = surroundings(str(folder))
+    around = surroundings(str(folder), hold=str(HOLD))
     pem = KeyStore(Layout(session_folder / "keys of render")).public_keys()[0].pem
     for key in around.keys:
         Path(key.file).write_text(pem)

@@ -46,7 +46,7 @@ def test_killing_a_replica_fails_no_request(laboratory: Up, tokens: Callable[...
 
             def back(name: str = victim["replica"], pid: int = victim["pid"]) -> bool:
                 now = next(p for p in laboratory.replicas("microservice") if p["replica"] == name)
-                return bool(now["state"] == "ready" and now["pid"] not in (None, pid))
+                return bool(now["state"] == "serving" and now["pid"] not in (None, pid))
 
             wait_until(back, "the replica is back", 60)  # each early death doubles the pause before the next start
         served(200)
@@ -62,7 +62,7 @@ def test_a_service_without_a_replica_is_503_at_once(laboratory: Up, tokens: Call
     (victim,) = laboratory.replicas("analytics")
     with client(laboratory.url, tokens()) as http:
         os.kill(victim["pid"], signal.SIGKILL)
-        wait_until(lambda: laboratory.replicas("analytics")[0]["state"] != "ready", "the death is noticed", 5)
+        wait_until(lambda: laboratory.replicas("analytics")[0]["state"] != "serving", "the death is noticed", 5)
         refusals: list[httpx.Response] = []
 
         def back() -> bool:

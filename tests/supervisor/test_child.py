@@ -72,7 +72,7 @@ async def test_ready_killed_and_back(tmp_path: Path) -> None:
     os.kill(first, signal.SIGKILL)
 
     async def back() -> bool:
-        return watched.child.state == "ready" and watched.pid != first
+        return watched.child.state == "serving" and watched.pid != first
 
     await eventually(back, "it is back")
     (ended,) = watched.of(ProcessEnded)
@@ -80,8 +80,8 @@ async def test_ready_killed_and_back(tmp_path: Path) -> None:
     assert (ended.reason, ended.was_ready, ended.next_try) == ("killed by SIGKILL", True, 0.1)
     assert watched.child.restarts == 1
     assert watched.calls == ["prepare", "ready", "end", "prepare", "ready"]
-    # Called ready only when the others know, and no longer from the moment it ended.
-    assert watched.states == ["starting", "waiting", "starting"]
+    # It serves only when the others know, and no longer from the moment it ended.
+    assert watched.states == ["ready", "waiting", "ready"]
     await watched.child.stop()
     assert watched.child.state == "stopped"
     assert len(watched.of(ProcessReady)) == 2
@@ -117,7 +117,7 @@ async def test_one_that_cannot_be_prepared_is_tried_again(tmp_path: Path) -> Non
     watched.prepare_error = None
 
     async def ready() -> bool:
-        return watched.child.state == "ready"
+        return watched.child.state == "serving"
 
     await eventually(ready, "it is ready in the end")
     await watched.child.stop()

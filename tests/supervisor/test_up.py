@@ -182,7 +182,7 @@ def test_status(up: Up) -> None:
     engines_and_gateway = {("postgres", ""), ("valkey", ""), ("gateway", ""), ("access-log", "")}
     assert names == engines_and_gateway | {("web", "1"), ("web", "2"), ("plain", "1"), ("platform", "1")}
     for process in found["processes"]:
-        assert process["state"] == "ready"
+        assert process["state"] == "serving"
         assert process["pid"]
         assert process["memory"] > 1_000_000
     table = escala("status", cwd=up.file.parent).stdout
@@ -233,7 +233,7 @@ def test_whatever_is_killed_comes_back(up: Up, token: str, service: str) -> None
 
     def back() -> bool:
         (now, *_) = up.replicas(service)
-        return bool(now["state"] == "ready" and now["pid"] not in (None, victim["pid"]))
+        return bool(now["state"] == "serving" and now["pid"] not in (None, victim["pid"]))
 
     wait_until(back, f"{service} is back")
 
@@ -251,7 +251,7 @@ def test_a_gateway_whose_worker_is_killed_comes_back(up: Up) -> None:
     (worker,) = psutil.Process(gateway["pid"]).children()
     worker.kill()
     wait_until(lambda: up.replicas("gateway")[0]["pid"] not in (None, gateway["pid"]), "the gateway is back")
-    wait_until(lambda: up.replicas("gateway")[0]["state"] == "ready", "the gateway is ready")
+    wait_until(lambda: up.replicas("gateway")[0]["state"] == "serving", "the gateway is ready")
     assert has_ended(worker.pid)
 
 
@@ -261,7 +261,7 @@ def test_logs_are_kept_by_replica(up: Up) -> None:
     assert "web/1 ready in" in (up.project.layout.log / "escala.log").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_signal_stops_everything(folder: Path, number: signal.Signals) -> None:
     with Up(project(folder, replicas=1)) as running:
         running.wait_open()

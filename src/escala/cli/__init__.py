@@ -11,10 +11,12 @@ from escala.cli.cert import cert
 from escala.cli.check import check
 from escala.cli.console import complain, out
 from escala.cli.demo import demo
+from escala.cli.deploy import deploy
 from escala.cli.down import down
 from escala.cli.drain import drain
 from escala.cli.keys import keys
 from escala.cli.logs import logs
+from escala.cli.restart import restart
 from escala.cli.revoke import revoke
 from escala.cli.routes import routes
 from escala.cli.scale import scale
@@ -31,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (up, down, status, routes, scale, drain, apply, logs, check, token, revoke, cert, demo):
+for command in (up, down, status, routes, scale, drain, restart, deploy, apply, logs, check, token, revoke, cert, demo):
     app.command()(command)
 app.add_typer(keys)
 

@@ -7,26 +7,33 @@ from rich.markup import escape
 
 from escala.cli.console import out
 from escala.cli.options import File, Settings, open_project
+from escala.cli.restart import Timeout, Wait
+from escala.cli.rolling import wait_rolled
 from escala.config.difference import Change
 from escala.supervisor.client import Client
 
 Dry = Annotated[bool, typer.Option("--dry-run", help="Only show what is different.")]
 
 
-def apply(file: File = None, settings: Settings = None, dry: Dry = False) -> None:
+def apply(
+    file: File = None, settings: Settings = None, dry: Dry = False, wait: Wait = True, timeout: Timeout = 600.0
+) -> None:
     """Take over a changed escala.toml while it runs, without a dropped request. A wrong file changes nothing."""
-    changes = Client(open_project(file, settings)).apply(dry=dry)
-    if not changes:
+    client = Client(open_project(file, settings))
+    applied = client.apply(dry=dry)
+    if not applied.changes and not applied.rolling:
         out.print("the file says what runs already")
         return
-    for change in changes:
+    for change in applied.changes:
         out.print(_line(change))
-    later = sum(change.later for change in changes)
+    later = sum(change.later for change in applied.changes)
     if later:
-        out.print(
-            f"\n[yellow]{later} of them[/] (marked *) take effect when the service or the project is started again"
-        )
+        out.print(f"\n[yellow]{later} of them[/] (marked *) take effect when the project is started again")
+    if applied.rolling:
+        out.print(f"\nreplicas that are replaced for it: {', '.join(applied.rolling)}")
     out.print("\nnothing was changed yet" if dry else "\n[green]applied[/]")
+    if applied.rolling and wait and not dry:
+        wait_rolled(client, applied.rolling, timeout)
 
 
 def _line(change: Change) -> str:

@@ -56,7 +56,7 @@ def _missing(client: Client, counts: dict[str, int]) -> str:
     processes = client.status().processes
     for service, count in counts.items():
         mine = [process for process in processes if process.service == service]
-        ready = sum(process.state == "ready" and not process.drained for process in mine)
+        ready = sum(process.state == "serving" and not process.drained for process in mine)
         if (ready, len(mine)) != (count, count):
             words.append(f"{service} has {ready} of {count} ready, {len(mine) - ready} others")
     return ", ".join(words)

@@ -1,5 +1,6 @@
 """The command `escala status`."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -10,6 +11,7 @@ from escala.cli.options import File, Settings, open_project
 from escala.cli.tables import status_table, total_memory, traffic_table
 from escala.config.units import format_size
 from escala.supervisor.client import Client
+from escala.supervisor.status import ServiceStatus
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
@@ -23,6 +25,18 @@ def status(file: File = None, settings: Settings = None, as_json: AsJson = False
     out.print(status_table(found))
     out.print()
     out.print(traffic_table(found))
+    out.print()
+    for service in found.services:
+        for line in _about(service):
+            out.print(line, markup=False)
     out.print(f"\n{found.project}: {found.phase}, {found.url}, {format_size(total_memory(found))} in all")
     if found.metrics:
         out.print(f"metrics: {found.metrics} and {found.metrics}/routes")
+
+
+def _about(service: ServiceStatus) -> Iterator[str]:
+    """Say why a service has as many replicas as it has, where that is not just what the file says."""
+    if service.why:
+        yield f"{service.name}: {service.replicas} of {service.min} to {service.max} replicas: {service.why}"
+    if service.rollout:
+        yield f"{service.name}: {service.rollout}"

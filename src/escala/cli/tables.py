@@ -6,12 +6,14 @@ from escala.config.units import format_duration, format_size
 from escala.supervisor.status import ProcessStatus, ServiceStatus, Status
 
 _STYLES = {
+    "serving": "green",
     "ready": "green",
     "starting": "yellow",
+    "draining": "yellow",
     "waiting": "red",
+    "crashing": "red",
     "stopping": "yellow",
     "stopped": "dim",
-    "drained": "yellow",
 }
 
 
@@ -51,7 +53,7 @@ def total_memory(status: Status) -> int:
 
 
 def _row(process: ProcessStatus) -> tuple[str, ...]:
-    state = "drained" if process.drained and process.state == "ready" else process.state
+    state = "crashing" if process.crashing else process.state
     style = _STYLES.get(state, "")
     return (
         process.service,

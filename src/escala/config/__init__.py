@@ -7,8 +7,9 @@ from escala.config.gateway import Gateway
 from escala.config.load import FILE, find, load
 from escala.config.policy import Policy, RateLimit
 from escala.config.project import USER_STATE
+from escala.config.replicas import Replicas, Rollout
 from escala.config.route import Route
-from escala.config.service import Replicas, Service
+from escala.config.service import Service
 
 __all__ = [
     "FILE",
@@ -22,6 +23,7 @@ __all__ = [
     "Policy",
     "RateLimit",
     "Replicas",
+    "Rollout",
     "Route",
     "Service",
     "find",

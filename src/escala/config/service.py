@@ -1,15 +1,16 @@
 """[services.NAME]: a named unit, run as N replicas."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from escala.config.address import Port
 from escala.config.balance import Balance
 from escala.config.policy import Policy
+from escala.config.replicas import Replicas, Rollout
 from escala.config.route import Route
-from escala.config.section import CommandLine, Health, Many, Section, matching
-from escala.config.units import Duration
+from escala.config.section import CommandLine, Health, Many, matching
+from escala.config.units import Duration, Size
 
 Target = Annotated[
     str, matching(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", 'a module and an attribute such as "shop.main:app"')
@@ -17,36 +18,19 @@ Target = Annotated[
 Module = Annotated[str, matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", 'a module such as "shop.tasks"')]
 
 
-class Replicas(Section):
-    min: int = Field(default=1, ge=1, le=256)
-    """How many are started."""
-    max: int | None = Field(default=None, ge=1, le=256)
-    """How far the service may grow; `min` unless given."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_number(cls, value: Any) -> Any:
-        return {"min": value} if isinstance(value, int) else value
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Replicas":
-        if self.max is not None and self.max < self.min:
-            raise ValueError(f"max ({self.max}) is below min ({self.min})")
-        return self
-
-    @property
-    def most(self) -> int:
-        return self.max or self.min
-
-
 class Service(Policy):
     app: Target | None = None
-    """An ASGI app as "module:attribute"; served by uvicorn, one process a replica."""
+    """An ASGI or WSGI app as "module:attribute"; served by uvicorn, one process a replica."""
+    interface: Literal["auto", "asgi", "wsgi"] = "auto"
+    """What the app speaks; found out by how it is called unless given."""
+    factory: bool = False
+    """Whether `app` names a function without arguments that returns the app."""
     command: CommandLine | None = None
     """Any other server, started with $PORT in its environment; $PORT in the text is replaced too."""
     tasks: Module | None = None
     """A module with tasks: the service is a worker that runs their jobs."""
     replicas: Replicas = Replicas()
+    rollout: Rollout = Rollout()
     ports: Many[Port] = ()
     """Ports of the first replicas, in order; further ones take free ports."""
     routes: Many[Route] = ()
@@ -56,8 +40,22 @@ class Service(Policy):
     protocol: Literal["http1", "h2"] = "http1"
     """What the replicas speak; h2 is HTTP/2 without TLS, as gRPC servers do."""
     balance: Balance = Balance()
+    directory: str | None = None
+    """The replicas' working directory, relative to the project's folder, which it is unless given."""
+    env_file: str | None = None
+    """A file of NAME=VALUE lines, relative to the project's folder, read at each start of a replica."""
     environment: dict[str, str] = Field(default_factory=dict)
-    """Environment variables added for this service's replicas."""
+    """Environment variables added for this service's replicas; they win over `env_file`."""
+    open_files: int | None = Field(default=None, ge=64, le=1_048_576)
+    """How many files and connections a replica may have open; as many as `escala up` unless given."""
+    affinity: bool = False
+    """Whether each replica keeps to one processor, in turn (Linux)."""
+    max_memory: Size | None = None
+    """Above this, a replica is replaced by a new one, which is ready before the old one goes."""
+    max_requests: int | None = Field(default=None, ge=1)
+    """After so many requests a replica is replaced in the same way."""
+    max_age: Duration | None = None
+    """After so long a replica is replaced in the same way."""
     start_timeout: Duration = 30.0
     """How long a replica may take until it is ready; then it is stopped and tried again."""
     stop_timeout: Duration = 10.0
@@ -77,6 +75,8 @@ class Service(Policy):
             raise ValueError(f"exactly one of app, command and tasks says what to run; found {found}")
         if len(self.ports) > self.replicas.most:
             raise ValueError(f"{len(self.ports)} ports for at most {self.replicas.most} replicas")
+        if self.kind != "app" and (self.factory or self.interface != "auto"):
+            raise ValueError("factory and interface say how an `app` is called; there is none")
         return self
 
     @property

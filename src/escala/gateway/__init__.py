@@ -3,9 +3,10 @@
 from escala.gateway.gateway import Gateway, Listeners, Plan
 from escala.gateway.revocations import Revocations
 from escala.gateway.runtime import Traffic
-from escala.gateway.upstream import Backend, Server, ServerState
+from escala.gateway.upstream import FULL_WEIGHT, Backend, Server, ServerState
 
 __all__ = [
+    "FULL_WEIGHT",
     "Backend",
     "Gateway",
     "Listeners",

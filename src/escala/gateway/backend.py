@@ -1,5 +1,6 @@
 """The back half of the gateway for one service, the balancer: its replicas, algorithm, queue, health, retries."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from escala.config import Balance, Policy, Service
@@ -34,6 +35,9 @@ def backend(
     yield f"timeout connect {milliseconds(balance.connect_timeout)}"
     yield f"timeout queue {milliseconds(balance.queue_timeout)}"
     yield from _health(service)
+    sleeps = service.replicas.min == 0
+    if sleeps:
+        yield from _hold(live.service, service, balance)
     full = refuse(503, "Every replica of the service is busy.", ("Retry-After", "1"))
     yield full + when(f"{{ queue ge {balance.queue} }}")
     # All routes, as a scope's bit and a limit's table are the same everywhere.
@@ -50,8 +54,10 @@ def backend(
     yield from rewrite_back(reaching)
     options = server_options(service, balance)
     for server in live.servers:
-        yield f"server {server.name} {server.address} id {server.number} {options}{_disabled(server)}"
-    yield f"server none {quoted('unix@' + around.unavailable)} id 100000 backup no-check"
+        identity = f"{server.name} {server.address} id {server.number} weight {server.weight}"
+        yield f"server {identity} {options}{_disabled(server)}"
+    if not sleeps:  # whose requests wait for the first replica
+        yield f"server none {quoted('unix@' + around.unavailable)} id 100000 backup no-check"
 
 
 def server_options(service: Service, balance: Balance) -> str:
@@ -71,6 +77,14 @@ def server_options(service: Service, balance: Balance) -> str:
 
 def cache_name(seconds: float) -> str:
     return f"escala.{milliseconds(seconds)}"
+
+
+def _hold(name: str, service: Service, balance: Balance) -> Iterator[str]:
+    """Let requests wait for the first replica of a service that sleeps, as long as one may take to start."""
+    none = f"{{ nbsrv({name}) eq 0 }}"
+    crowd = refuse(503, "Too many requests wait for the first replica.", ("Retry-After", "1"))
+    yield crowd + when(none, f"{{ be_conn({name}) gt {balance.queue} }}")
+    yield f"http-request lua.escala_hold {name} {math.ceil(service.start_timeout)}" + when(none)
 
 
 def _disabled(server: Server) -> str:

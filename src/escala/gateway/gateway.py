@@ -20,6 +20,8 @@ from escala.gateway.upstream import Backend, Key, Server, Surroundings
 from escala.layout import Layout, write_atomically
 from escala.process import ProcessSpec
 
+HOLD = Path(__file__).with_name("hold.lua")
+
 STOP_SECONDS = 10.0
 """How long requests in flight may take to end when the gateway stops."""
 
@@ -212,6 +214,7 @@ class Gateway:
             unavailable=str(run / "unavailable.sock"),
             collector=str(run / "access.sock") if gateway.access_log.enabled else None,
             route_metrics=str(run / "metrics.sock"),
+            hold=str(HOLD),
             routes=str(folder / "routes.map"),
             services=str(folder / "services.map"),
             revoked_tokens=str(self._revoked_tokens),

@@ -42,7 +42,7 @@ def render(config: Config, services: Mapping[str, Service], backends: Sequence[B
     """Return the whole configuration; `services` has the built-in one too."""
     routes = placed_routes(config)
     sections = [
-        _section("global", _global(config, routes, around)),
+        _section("global", _global(config, services, routes, around)),
         _section("defaults", _defaults(config)),
         _section("frontend gateway", frontend(config, routes, around)),
         _section("frontend unavailable", _unavailable(around)),
@@ -65,7 +65,9 @@ def _section(head: str, lines: Iterator[str] | Sequence[str]) -> str:
     return "\n".join([head, *(f"    {line}" for line in lines)]) + "\n"
 
 
-def _global(config: Config, routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
+def _global(
+    config: Config, services: Mapping[str, Service], routes: Sequence[Placed], around: Surroundings
+) -> Iterator[str]:
     yield f"maxconn {config.gateway.max_connections}"
     if config.gateway.threads is not None:
         yield f"nbthread {config.gateway.threads}"
@@ -77,6 +79,8 @@ def _global(config: Config, routes: Sequence[Placed], around: Surroundings) -> I
     counters = 2 + limits.counters(routes)  # the token's, the limits', the retries' budget
     if counters > _OWN_COUNTERS:
         yield f"tune.stick-counters {counters}"
+    if any(service.replicas.min == 0 for service in services.values()):
+        yield f"lua-load-per-thread {quoted(around.hold)}"
     if around.certificates is not None:
         yield "ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets"
         yield "tune.ssl.default-dh-param 2048"

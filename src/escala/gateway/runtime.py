@@ -52,6 +52,8 @@ class Traffic:
     requests: int
     errors: int
     """Answers 5xx, and connections and answers that failed."""
+    milliseconds: int
+    """Of an average answer, over the last 1,024."""
 
 
 class Runtime:
@@ -91,13 +93,16 @@ class Runtime:
         answer, *_ = await self.everywhere(command)
         if "no need to change" not in answer and "changed from" not in answer:
             raise RuntimeRefused(command, answer)
+        await self._set(f"set server {where} weight {server.weight}")
         await self._set(f"set server {where} state ready")
         await self._set(f"set server {where} health up")
 
     async def add(self, service: str, server: Server, options: str) -> None:
         """Make a replica known, without requests for now."""
         where = f"{service}/{server.name}"
-        answer = await self.command(f"add server {where} {server.address} id {server.number} {options}")
+        answer = await self.command(
+            f"add server {where} {server.address} id {server.number} weight {server.weight} {options}"
+        )
         if "New server registered" not in answer:
             raise RuntimeRefused(f"add server {where}", answer)
         await self._set(f"enable health {where}")
@@ -199,6 +204,7 @@ def _traffic(row: dict[str, str]) -> Traffic:
         rate=number("rate"),
         requests=number("stot"),
         errors=number("hrsp_5xx") + number("econ") + number("eresp"),
+        milliseconds=number("ttime"),
     )
 
 
@@ -212,4 +218,5 @@ def _together(one: Traffic, other: Traffic) -> Traffic:
         rate=one.rate + other.rate,
         requests=one.requests + other.requests,
         errors=one.errors + other.errors,
+        milliseconds=one.milliseconds or other.milliseconds,
     )

@@ -9,6 +9,10 @@ ServerState = Literal["ready", "drain", "maint"]
 """drain: it finishes what it has; maint: nothing goes to it, nor is it checked."""
 
 
+FULL_WEIGHT = 100
+"""Of a replica that gets as many requests as the others; HAProxy knows 0 to 256."""
+
+
 @dataclass(frozen=True)
 class Server:
     """A replica as the balancer sees it."""
@@ -17,6 +21,7 @@ class Server:
     """HAProxy writes it behind the service's name, and hashes it."""
     address: Address
     state: ServerState
+    weight: int = FULL_WEIGHT
 
     @property
     def name(self) -> str:
@@ -59,6 +64,8 @@ class Surroundings:
     """The Unix socket to which access log lines are streamed."""
     route_metrics: str
     """The Unix socket on which the collector answers."""
+    hold: str
+    """The Lua script that lets requests wait for a service that sleeps."""
     routes: str
     services: str
     revoked_tokens: str

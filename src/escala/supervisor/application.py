@@ -1,7 +1,8 @@
 """`escala apply`: from the configuration that runs to the one in the file, without a dropped request.
 
 The order makes it safe: read and validate, let HAProxy check, start what is new and wait until it is ready, switch the
-routes, and only then let go of what is no longer wanted. Until the switch a failure leaves everything as it was.
+routes, and only then let go of what is no longer wanted, and begin to roll out the services whose replicas would be
+others now. Until the switch a failure leaves everything as it was.
 """
 
 import asyncio
@@ -13,52 +14,68 @@ from escala.errors import EscalaError
 from escala.gateway import Gateway, Plan
 from escala.project import Project
 from escala.supervisor.balancer import Balancer
+from escala.supervisor.messages import Applied
 from escala.supervisor.replica import services
 from escala.supervisor.replicas import Replicas
+from escala.supervisor.rollouts import Rollouts
 
 
 class Application:
     """`adopt` makes a project the one that runs."""
 
     def __init__(
-        self, gateway: Gateway, balancer: Balancer, replicas: Replicas, adopt: Callable[[Project], None]
+        self,
+        gateway: Gateway,
+        balancer: Balancer,
+        replicas: Replicas,
+        rollouts: Rollouts,
+        adopt: Callable[[Project], None],
     ) -> None:
         self._gateway = gateway
         self._balancer = balancer
         self._replicas = replicas
+        self._rollouts = rollouts
         self._adopt = adopt
         self._turn = asyncio.Lock()
         self._pending: list[Change] = []
         """What was taken over, but takes effect only after a restart."""
 
-    def read(self, project: Project) -> tuple[Project, list[Change]]:
+    def read(self, project: Project) -> tuple[Project, Applied]:
         """Read the file of a running project again; return what it says and what is different. Raises ConfigError."""
         wanted = Project.open(project.file, settings=project.settings)
         changes = difference(project.config, wanted.config)
-        return wanted, changes + self._still_pending(changes)
+        return wanted, Applied(changes + self._still_pending(changes), self._rollouts.outdated(wanted))
 
-    async def apply(self, project: Project) -> list[Change]:
-        """Take over what the project's file says now; return what was different."""
+    async def apply(self, project: Project) -> Applied:
+        """Take over what the project's file says now, and begin to roll out what that changes in replicas."""
         async with self._turn:
-            wanted, changes = await asyncio.to_thread(self.read, project)
-            if wanted.config == project.config:
-                return changes
-            present = self._replicas.backends()
-            plan = Plan(wanted.config, {**self._replicas.services, **services(wanted.config)}, present)
-            await asyncio.to_thread(self._gateway.check, plan)
-            fresh = wanted.config.services.keys() - project.config.services.keys()
-            await self._start(project, wanted, fresh)
-            self._adopt(wanted)
-            try:
-                await self._balancer.reload()
-            except (EscalaError, OSError):
-                self._adopt(project)
-                self._let_go(fresh)
-                raise
-            self._count(project.config, wanted.config)
-            self._let_go(project.config.services.keys() - wanted.config.services.keys())
-            self._pending = [change for change in changes if change.later]
-            return changes
+            wanted, applied = await asyncio.to_thread(self.read, project)
+            for service in applied.rolling:
+                self._rollouts.require_none(service)
+            if wanted.config != project.config:
+                await self._take_over(project, wanted, applied)
+            for service in applied.rolling:
+                self._rollouts.start(service, wanted)
+            return applied
+
+    async def _take_over(self, project: Project, wanted: Project, applied: Applied) -> None:
+        present = self._replicas.backends()
+        plan = Plan(wanted.config, {**self._replicas.services, **services(wanted.config)}, present)
+        await asyncio.to_thread(self._gateway.check, plan)
+        fresh = wanted.config.services.keys() - project.config.services.keys()
+        await self._start(project, wanted, fresh)
+        for service in applied.rolling:
+            self._replicas.hold(service)
+        self._adopt(wanted)
+        try:
+            await self._balancer.reload()
+        except (EscalaError, OSError):
+            self._adopt(project)
+            self._let_go(fresh)
+            raise
+        self._count(project.config, wanted.config)
+        self._let_go(project.config.services.keys() - wanted.config.services.keys())
+        self._pending = [change for change in applied.changes if change.later]
 
     def _still_pending(self, changes: Sequence[Change]) -> list[Change]:
         """Return what earlier applications left for a restart, unless it has been changed (back) since."""
@@ -74,7 +91,8 @@ class Application:
         try:
             for service in fresh:
                 self._replicas.scale(service, wanted.config.services[service].replicas.min)
-            await asyncio.gather(*(self._replicas.wait_ready(service) for service in fresh))
+            awake = [service for service in fresh if self._replicas.staying(service)]
+            await asyncio.gather(*(self._replicas.wait_ready(service) for service in awake))
         except EscalaError:
             self._let_go(fresh)
             raise
@@ -91,4 +109,4 @@ class Application:
 
     def _let_go(self, gone: set[str]) -> None:
         for service in gone:
-            self._replicas.scale(service, 0)
+            self._replicas.dismiss(service)

@@ -1,6 +1,10 @@
-"""Pauses between restarts: doubled each time up to a cap, forgotten after a while of good service."""
+"""Pauses between restarts: doubled each time up to a cap, forgotten after a while of good service.
+
+Five deaths within a minute are a crash loop; it ends with good service.
+"""
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 FIRST = 0.1
@@ -8,21 +12,40 @@ CAP = 30.0
 GOOD_SERVICE = 10.0
 """Seconds of being ready after which the next death is a first one again."""
 
+CRASHES = 5
+CRASH_WINDOW = 60.0
+
 
 class Backoff:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._pause = FIRST
         self._ready_since: float | None = None
+        self._deaths: deque[float] = deque(maxlen=CRASHES)
+        self._looping = False
+
+    @property
+    def crashing(self) -> bool:
+        """Whether it is in a crash loop."""
+        return self._looping and not self._serves_well()
 
     def ready(self) -> None:
         self._ready_since = self._clock()
 
     def next(self) -> float:
         """Return the seconds to wait after a death now."""
-        if self._ready_since is not None and self._clock() - self._ready_since >= GOOD_SERVICE:
+        if self._serves_well():
             self._pause = FIRST
+            self._looping = False
+            self._deaths.clear()
         self._ready_since = None
+        now = self._clock()
+        self._deaths.append(now)
+        if len(self._deaths) == CRASHES and now - self._deaths[0] <= CRASH_WINDOW:
+            self._looping = True
         pause = self._pause
         self._pause = min(CAP, self._pause * 2)
         return pause
+
+    def _serves_well(self) -> bool:
+        return self._ready_since is not None and self._clock() - self._ready_since >= GOOD_SERVICE

@@ -2,10 +2,13 @@
 
 ::
 
-    starting ──ready──► ready ──┐
-       │  ▲                     │ process ended
-       │  └──── waiting ◄───────┤
-       └─ended, or too slow─────┘        stop() from any state: stopping ──► stopped
+    starting ──► ready ──► serving ──► draining
+       ▲  │        │          │            │
+       │  └────────┴──────────┴── it ended ┘
+       └─ waiting ◄───────────┘                stop() from any state: stopping ──► stopped
+
+ready: it says that it is well; serving: whoever must know has been told; draining: it finishes what it has; waiting:
+for its next start. Every change is an event.
 """
 
 import asyncio
@@ -13,15 +16,13 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from escala.errors import EngineFailed, EscalaError
-from escala.events import Emit, ProcessEnded, ProcessReady, StartFailed
+from escala.events import Emit, ProcessEnded, ProcessReady, StartFailed, State, StateChanged
 from escala.process import Process, ProcessSpec, describe_exit
 from escala.supervisor.backoff import Backoff
 from escala.supervisor.registry import Registry
-
-State = Literal["starting", "ready", "waiting", "stopping", "stopped"]
 
 PROBE_EVERY = 0.03
 """Seconds between two looks at whether a process is ready."""
@@ -47,7 +48,6 @@ class Child:
         self, name: str, duties: Duties, *, emit: Emit, output: Callable[[str], None], registry: Registry
     ) -> None:
         self.name = name
-        self.state: State = "starting"
         self.restarts = 0
         self.ready_at: float | None = None
         """time.time()"""
@@ -56,6 +56,9 @@ class Child:
         """Why the last start could not be tried."""
         self.tried = asyncio.Event()
         """Set when the first start has an outcome: ready or failed."""
+        self._state: State = "starting"
+        self._death = ""
+        """How the process ended last, and what it said."""
         self._duties = duties
         self._emit = emit
         self._output = output
@@ -64,6 +67,15 @@ class Child:
         self._asked_to_stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def crashing(self) -> bool:
+        """Whether it dies again and again, so that its starts come ever more slowly."""
+        return self._backoff.crashing
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"child {self.name}")
         self._task.add_done_callback(self._ended)
@@ -71,24 +83,42 @@ class Child:
     async def wait_tried(self) -> bool:
         """Wait for the first outcome; return whether it is good."""
         await self.tried.wait()
-        return self.state == "ready"
+        return self.state == "serving"
+
+    def drain(self) -> None:
+        """Note that it gets nothing new, whoever sees to that."""
+        if self._state == "serving":
+            self._become("draining")
+
+    def serve_again(self) -> None:
+        if self._state == "draining":
+            self._become("serving")
 
     def last_words(self) -> str:
         """Return the last lines of its output as one."""
         return " / ".join(list(self.process.tail)[-3:] if self.process else []) or "it said nothing"
+
+    def why(self) -> str:
+        """Say why it does not serve."""
+        return str(self.failure) if self.failure is not None else self._death or f"it is {self._state}"
 
     async def stop(self) -> None:
         """Stop the process within its stop timeout, and keep it stopped."""
         self._asked_to_stop.set()
         if self._task is not None:
             await self._task
-        self.state = "stopped"
+        self._become("stopped")
 
     def kill(self) -> None:
         """End the process at once; `stop` still has to be awaited."""
         self._asked_to_stop.set()
         if self.process is not None:
             self.process.kill()
+
+    def _become(self, state: State) -> None:
+        if state != self._state:
+            before, self._state = self._state, state
+            self._emit(StateChanged(self.name, before, state))
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self.tried.set()
@@ -102,14 +132,14 @@ class Child:
             self.tried.set()
             if pause is None:
                 return
-            self.state = "waiting"  # also where the process could not even be started
+            self._become("waiting")  # also where the process could not even be started
             self.restarts += 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._asked_to_stop.wait(), pause)
 
     async def _live(self) -> float | None:
         """Run the process once, to its end; return the pause until the next start, None where it was asked to end."""
-        self.state = "starting"
+        self._become("starting")
         began = time.monotonic()
         self.failure = None
         try:
@@ -130,12 +160,12 @@ class Child:
             if failure is None:
                 await self._serve(process, began, ended, asked)
             if not ended.done():
-                self.state = "stopping"
+                self._become("stopping")
                 await process.stop()
         finally:
             asked.cancel()
             code = await ended
-            self.state = "stopping" if self._asked_to_stop.is_set() else "waiting"
+            self._become("stopping" if self._asked_to_stop.is_set() else "waiting")
             self.ready_at = None
             self._registry.remove(process)
         if self._asked_to_stop.is_set():
@@ -143,15 +173,17 @@ class Child:
         await self._duties.on_end()
         pause = self._backoff.next()
         reason = failure or describe_exit(code)
-        self._emit(ProcessEnded(self.name, reason, tuple(process.tail), failure is None, pause))
+        self._death = f"{reason} ({self.last_words()})"
+        self._emit(ProcessEnded(self.name, reason, tuple(process.tail), failure is None, pause, self.crashing))
         return pause
 
     async def _serve(
         self, process: Process, began: float, ended: "asyncio.Task[int]", asked: "asyncio.Task[Any]"
     ) -> None:
-        """Be ready until the process ends or is asked to. It is called ready when whoever must know has been told."""
+        """Be ready, and serve once whoever must know has been told, until the process ends or is asked to."""
+        self._become("ready")
         await self._duties.on_ready()
-        self.state = "ready"
+        self._become("serving")
         self.ready_at = time.time()
         self._backoff.ready()
         self._emit(ProcessReady(self.name, process.pid, time.monotonic() - began, self.restarts))

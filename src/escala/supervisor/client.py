@@ -2,15 +2,15 @@
 
 import http.client
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from escala.config.difference import Change
 from escala.errors import ConfigError, EscalaError, NotRunning
 from escala.project import Project
-from escala.supervisor.messages import Apply, Drain, Refusal, Reload, Revoke, Scale
+from escala.supervisor.messages import Applied, Apply, Canary, Drain, Refusal, Reload, Revoke, Roll, Scale
 from escala.supervisor.status import Status
 
 _TIMEOUT = 60.0
@@ -45,8 +45,13 @@ class Client:
     def drain(self, replica: str, drained: bool) -> None:
         self._call("POST", "/drain", Drain(replica, drained))
 
-    def apply(self, *, dry: bool) -> list[Change]:
-        return msgspec.json.decode(self._call("POST", "/apply", Apply(dry)), type=list[Change])
+    def apply(self, *, dry: bool) -> Applied:
+        return msgspec.json.decode(self._call("POST", "/apply", Apply(dry)), type=Applied)
+
+    def roll(self, services: Sequence[str], canary: Canary | None = None) -> list[str]:
+        """Begin to replace the replicas of services, of all where none is named; return which."""
+        answer = self._call("POST", "/roll", Roll(list(services), canary))
+        return msgspec.json.decode(answer, type=list[str])
 
     def revoke(self, kind: Literal["token", "user"], value: str, expires_at: float | None) -> None:
         self._call("POST", "/revoke", Revoke(kind, value, expires_at))

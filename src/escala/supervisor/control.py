@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,10 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from escala.config.difference import Change
 from escala.errors import EscalaError
 from escala.inner_server import InnerServer
-from escala.supervisor.messages import Apply, Drain, Refusal, Reload, Revoke, Scale
+from escala.supervisor.messages import Applied, Apply, Canary, Drain, Refusal, Reload, Revoke, Roll, Scale
 from escala.supervisor.status import Status
 
 
@@ -25,19 +25,20 @@ class Operated(Protocol):
     def ask_to_stop(self, reason: str) -> None: ...
     def scale(self, service: str, count: int) -> None: ...
     async def drain(self, replica: str, drained: bool) -> None: ...
-    async def apply(self, *, dry: bool) -> list[Change]: ...
+    async def apply(self, *, dry: bool) -> Applied: ...
+    def roll(self, services: Sequence[str], canary: Canary | None) -> list[str]: ...
     async def revoke(self, kind: str, value: str, expires_at: float | None) -> None: ...
     async def reload(self, what: str) -> None: ...
 
 
 class Control:
-    """Serves GET /status and POST /stop, /scale, /drain, /apply, /revoke, /reload; bodies are JSON."""
+    """Serves GET /status and POST /stop, /scale, /drain, /apply, /roll, /revoke, /reload; bodies are JSON."""
 
     def __init__(self, path: Path, operated: Operated) -> None:
         self._path = path
         self._operated = operated
         self._socket = _bind(path)
-        handlers = [self._stop, self._scale, self._drain, self._apply, self._revoke, self._reload]
+        handlers = [self._stop, self._scale, self._drain, self._apply, self._roll, self._revoke, self._reload]
         routes = [Route("/status", self._status)]
         routes += [Route(f"/{each.__name__.lstrip('_')}", each, methods=["POST"]) for each in handlers]
         app = Starlette(routes=routes, exception_handlers={EscalaError: _refuse, msgspec.MsgspecError: _malformed})
@@ -73,6 +74,10 @@ class Control:
     async def _apply(self, request: Request) -> Response:
         asked = msgspec.json.decode(await request.body(), type=Apply)
         return _json(await self._operated.apply(dry=asked.dry))
+
+    async def _roll(self, request: Request) -> Response:
+        asked = msgspec.json.decode(await request.body(), type=Roll)
+        return _json(self._operated.roll(asked.services, asked.canary), 202)
 
     async def _revoke(self, request: Request) -> Response:
         asked = msgspec.json.decode(await request.body(), type=Revoke)

@@ -65,6 +65,10 @@ class Logs:
             file = self._files.get(name) or self._open(name)
             file.emit(logging.makeLogRecord({"msg": f"{stamp} {line}"}))
 
+    def note(self, line: str) -> None:
+        """Keep a line of the supervisor's own, without printing it."""
+        self.write("escala", line)
+
     def say(self, line: str) -> None:
         """Print and keep a line of the supervisor's own."""
         self.write("escala", line)

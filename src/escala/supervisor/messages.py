@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from escala.config.difference import Change
+
 
 class Scale(msgspec.Struct):
     service: str
@@ -17,6 +19,26 @@ class Drain(msgspec.Struct):
 
 class Apply(msgspec.Struct):
     dry: bool
+
+
+class Applied(msgspec.Struct):
+    """What an `apply` took over, or would."""
+
+    changes: list[Change]
+    rolling: list[str]
+    """Services whose replicas are replaced for it."""
+
+
+class Canary(msgspec.Struct):
+    share: float
+    """Of the service's requests, from 0 to 1."""
+    seconds: float
+
+
+class Roll(msgspec.Struct):
+    services: list[str]
+    """All where there are none."""
+    canary: Canary | None = None
 
 
 class Revoke(msgspec.Struct):

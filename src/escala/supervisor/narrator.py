@@ -10,10 +10,11 @@ _TAIL_SHOWN = 8
 
 
 class Narrator:
-    """Words events for people."""
+    """Words events for people: `say` is for all that they follow, `note` for what they look up afterwards."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], note: Callable[[str], None]) -> None:
         self._say = say
+        self._note = note
 
     @singledispatchmethod
     def tell(self, event: events.Event) -> None:
@@ -41,6 +42,10 @@ class Narrator:
         self._say(f"prepared in {format_duration(event.seconds)}")
 
     @tell.register
+    def _(self, event: events.StateChanged) -> None:
+        self._note(f"{event.name}: {event.before} → {event.after}")
+
+    @tell.register
     def _(self, event: events.ProcessReady) -> None:
         again = " again" if event.restarts else ""
         self._say(f"{event.name} ready{again} in {format_duration(event.seconds)} (pid {event.pid})")
@@ -48,7 +53,8 @@ class Narrator:
     @tell.register
     def _(self, event: events.ProcessEnded) -> None:
         what = "ended" if event.was_ready else "could not start"
-        self._say(f"{event.name} {what}: {event.reason}; next try in {format_duration(event.next_try)}")
+        loop = "; it is in a crash loop" if event.crashing else ""
+        self._say(f"{event.name} {what}: {event.reason}{loop}; next try in {format_duration(event.next_try)}")
         if not event.was_ready:
             for line in event.tail[-_TAIL_SHOWN:]:
                 self._say(f"    {event.name} said: {line}")
@@ -78,6 +84,32 @@ class Narrator:
         self._say(f"{event.service}: {event.before} → {event.after} replicas")
 
     @tell.register
+    def _(self, event: events.Rescaled) -> None:
+        self._say(f"{event.service}: {event.before} → {event.after} replicas, as {event.why}")
+
+    @tell.register
+    def _(self, event: events.Recycling) -> None:
+        self._say(f"{event.name} is replaced: {event.why}")
+
+    @tell.register
+    def _(self, event: events.RolloutStarted) -> None:
+        self._say(
+            f"{event.service}: rolling out, {event.replicas} replica{'' if event.replicas == 1 else 's'} to replace"
+        )
+
+    @tell.register
+    def _(self, event: events.CanaryJudged) -> None:
+        self._say(f"{event.service}: the canary is {'good' if event.good else 'bad'}: {event.why}")
+
+    @tell.register
+    def _(self, event: events.RolloutEnded) -> None:
+        self._say(f"{event.service}: rolled out, {event.replaced} replaced in {format_duration(event.seconds)}")
+
+    @tell.register
+    def _(self, event: events.RolloutFailed) -> None:
+        self._say(f"{event.service}: the rollout was stopped: {event.reason}")
+
+    @tell.register
     def _(self, event: events.ReplicaLeft) -> None:
         self._say(f"{event.name} left after {format_duration(event.seconds)}")
 
@@ -86,7 +118,7 @@ class Narrator:
         self._say(f"{event.name} gets {'no new requests' if event.drained else 'requests again'}")
 
     @tell.register
-    def _(self, event: events.Applied) -> None:
+    def _(self, event: events.ConfigurationApplied) -> None:
         self._say(f"configuration applied: {event.changes} change{'' if event.changes == 1 else 's'}")
 
     @tell.register

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 from escala.config import PLATFORM, Address, Config, Service
 from escala.environment import Environment
+from escala.errors import EngineFailed
 from escala.process import ProcessSpec
 from escala.project import Project
 
@@ -64,37 +67,57 @@ def environment_for(
 def replica_spec(
     project: Project, service_name: str, number: int, address: Address, environment: Mapping[str, str]
 ) -> ProcessSpec:
-    """Return what to run for one replica. Pure."""
+    """Return what to run for one replica; raise EscalaError where its file of variables cannot be read."""
     service = services(project.config)[service_name]
+    directory = project.root / (service.directory or "")
     if service.kind == "command":
         port = str(address.port)
         argv = tuple(word.replace("$PORT", port).replace("${PORT}", port) for word in shlex.split(service.target))
     else:
-        argv = _python_argv(project, service, project.config.max_body(service_name), address)
+        argv = _python_argv(directory, service, project.config.max_body(service_name), address)
+    processors = sorted(os.sched_getaffinity(0)) if service.affinity and hasattr(os, "sched_getaffinity") else []
     return ProcessSpec(
         name=replica_name(service_name, number),
         argv=argv,
-        cwd=project.root,
+        cwd=directory,
         environment={
             **environment,
+            **_env_file(project, service_name, service),
             "PORT": str(address.port),
             "HOST": address.host,
             **service.environment,
         },
         stop_timeout=service.stop_timeout,
+        open_files=service.open_files,
+        processor=processors[(number - 1) % len(processors)] if processors else None,
     )
 
 
-def _python_argv(project: Project, service: Service, max_body: int, address: Address) -> tuple[str, ...]:
+def _env_file(project: Project, service_name: str, service: Service) -> dict[str, str]:
+    if service.env_file is None:
+        return {}
+    path = project.root / service.env_file
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = dotenv_values(stream=file, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise EngineFailed(service_name, f"services.{service_name}.env_file: {path}: {reason}") from None
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _python_argv(directory: Path, service: Service, max_body: int, address: Address) -> tuple[str, ...]:
     options = {
-        "--root": project.root,
+        "--root": directory,
         "--host": address.host,
         "--port": address.port,
         "--max-body": max_body,
         "--stop-timeout": max(0.5, service.stop_timeout - 0.5),  # to end by itself before it is killed
         "--concurrency": service.concurrency,
     }
-    flags = ["--access-log"] if service.access_log else []
+    flags = [*(["--access-log"] if service.access_log else []), *(["--factory"] if service.factory else [])]
+    if service.interface != "auto":
+        flags += ["--interface", service.interface]
     words = [str(word) for pair in options.items() for word in pair]
     return (sys.executable, "-m", "escala.replica", service.kind, service.target, *words, *flags)
 

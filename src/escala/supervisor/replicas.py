@@ -4,12 +4,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 from escala.config import Address, Service
 from escala.errors import EscalaError
 from escala.events import Emit, ReplicaLeft
-from escala.gateway import Backend, Server, ServerState
+from escala.gateway import FULL_WEIGHT, Backend, Server, ServerState
 from escala.process import ProcessSpec
 from escala.project import Project
 from escala.supervisor import ports
@@ -40,21 +41,28 @@ class Replica:
 
     service: str
     number: int
+    release: Project
+    """What it is made from, also when it is started again after a death."""
     child: Child
     address: Address = _NO_ADDRESS
+    weight: int = FULL_WEIGHT
     drained: bool = False
     """Whether somebody asked that no new requests go to it."""
     leaving: bool = False
 
     @property
+    def name(self) -> str:
+        return replica_name(self.service, self.number)
+
+    @property
     def state(self) -> ServerState:
         if self.leaving or self.drained:
             return "drain"
-        return "ready" if self.child.state == "ready" else "maint"
+        return "ready" if self.child.state in {"ready", "serving"} else "maint"
 
     @property
     def server(self) -> Server:
-        return Server(self.number, self.address, self.state)
+        return Server(self.number, self.address, self.state, self.weight)
 
 
 class Replicas:
@@ -75,7 +83,9 @@ class Replicas:
         self._balancer = balancer
         self._emit = emit
         self._table: dict[str, Replica] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._releases: dict[str, Project] = {}
+        """What new replicas of a service are made from, where that is not the project as it is."""
+        self._leaving: set[asyncio.Future[None]] = set()
 
     @property
     def services(self) -> dict[str, Service]:
@@ -112,28 +122,60 @@ class Replicas:
     def backends(self) -> list[Backend]:
         """Return the replicas as they are now."""
         return [
-            Backend(service_name, tuple(replica.server for replica in self._of(service_name)))
+            Backend(service_name, tuple(replica.server for replica in self.of(service_name)))
             for service_name in self.services
         ]
+
+    def of(self, service_name: str) -> list[Replica]:
+        """Return the replicas of a service, those that leave among them."""
+        mine = [replica for replica in self._table.values() if replica.service == service_name]
+        return sorted(mine, key=lambda replica: replica.number)
+
+    def staying(self, service_name: str) -> list[Replica]:
+        return [replica for replica in self.of(service_name) if not replica.leaving]
+
+    def release_of(self, service_name: str) -> Project:
+        """Return what new replicas of a service are made from."""
+        return self._releases.get(service_name, self.project)
+
+    def release(self, service_name: str, project: Project) -> None:
+        """Say what new replicas of a service are made from."""
+        self._releases[service_name] = project
+
+    def hold(self, service_name: str) -> None:
+        """Go on making a service's replicas from what they are made from now, whatever becomes of the project."""
+        self._releases[service_name] = self.release_of(service_name)
+
+    def dismiss(self, service_name: str) -> None:
+        """Take away all replicas of a service that is no longer there."""
+        self.scale(service_name, 0)
+        self._releases.pop(service_name, None)
 
     def scale(self, service_name: str, count: int) -> tuple[int, int]:
         """Begin to run `count` replicas: further ones start, or the last ones finish their requests and go.
 
         Return how many there were and how many there will be.
         """
-        staying = [replica for replica in self._of(service_name) if not replica.leaving]
-        taken = {replica.number for replica in self._of(service_name)}
-        free = (number for number in range(1, MOST + len(taken) + 1) if number not in taken)
+        staying = self.staying(service_name)
         for _ in range(count - len(staying)):
-            self._add(service_name, next(free))
+            self.add(service_name)
         for replica in sorted(staying, key=lambda replica: -replica.number)[: max(0, len(staying) - count)]:
-            replica.leaving = True
-            self._spawn(self._leave(replica))
+            self.retire(replica)
         return len(staying), count
+
+    def would_differ(self, service_name: str, project: Project) -> bool:
+        """Whether replicas of a service would be others than they are if they were made from `project`."""
+        present = self.release_of(service_name)
+        if service_name not in present.config.services or service_name not in project.config.services:
+            return False
+        return present is not project and self._spec(present, service_name) != self._spec(project, service_name)
+
+    def _spec(self, project: Project, service_name: str) -> ProcessSpec:
+        return replica_spec(project, service_name, 1, _NO_ADDRESS, self._environment(project, service_name, ""))
 
     def count(self, service_name: str) -> int:
         """Return how many replicas a service has that are there to stay."""
-        return sum(not replica.leaving for replica in self._of(service_name))
+        return len(self.staying(service_name))
 
     async def drain(self, name: str, wanted: bool) -> None:
         """Send no new requests to a replica, or send them again."""
@@ -143,34 +185,37 @@ class Replicas:
         if replica.leaving:
             raise EscalaError(f"{name} is leaving already")
         replica.drained = wanted
+        if wanted:
+            replica.child.drain()
+        else:
+            replica.child.serve_again()
         await self._balancer.tell(replica.service, replica.server)
 
     async def wait_ready(self, service_name: str) -> None:
         """Wait until a service has a replica that is ready; raise the reason where it cannot have one."""
         await self._wait_first_of(service_name)
-        mine = self._of(service_name)
-        if not any(replica.child.state == "ready" for replica in mine):
+        mine = self.of(service_name)
+        if not any(replica.child.state == "serving" for replica in mine):
             words = mine[0].child.last_words() if mine else "it has no replica"
             raise EscalaError(f"{service_name} does not become ready: {words}")
 
-    def _of(self, service_name: str) -> list[Replica]:
-        mine = [replica for replica in self._table.values() if replica.service == service_name]
-        return sorted(mine, key=lambda replica: replica.number)
-
-    def _add(self, service_name: str, number: int) -> None:
+    def add(self, service_name: str, release: Project | None = None, number: int | None = None) -> Replica:
+        """Begin to run one more replica, with the lowest number that is free unless one is given."""
+        release = release or self.release_of(service_name)
+        number = number or self._free_number(service_name)
         name = replica_name(service_name, number)
+        service = services(release.config)[service_name]
 
         async def prepare() -> ProcessSpec:
-            replica.address = address = _address(replica, self.services.get(service_name, service))
-            environment = self._environment(self.project, service_name, name)
-            return replica_spec(self.project, service_name, number, address, environment)
+            replica.address = address = _address(replica, service)
+            environment = self._environment(release, service_name, name)
+            return replica_spec(release, service_name, number, address, environment)
 
         async def changed(state: ServerState) -> None:
             if not replica.leaving:
                 chosen: ServerState = "drain" if replica.drained and state == "ready" else state
-                await self._balancer.tell(service_name, Server(number, replica.address, chosen))
+                await self._balancer.tell(service_name, Server(number, replica.address, chosen, replica.weight))
 
-        service = self.services[service_name]
         duties = Duties(
             prepare=prepare,
             probe=lambda: probe(replica.address, service.health),
@@ -178,8 +223,25 @@ class Replicas:
             on_ready=lambda: changed("ready"),
             on_end=lambda: changed("maint"),
         )
-        replica = self._table[name] = Replica(service_name, number, self._make_child(name, duties))
+        replica = self._table[name] = Replica(service_name, number, release, self._make_child(name, duties))
         replica.child.start()
+        return replica
+
+    def retire(self, replica: Replica) -> "asyncio.Future[None]":
+        """Begin to take a replica away; what is returned is done when it is gone."""
+        replica.leaving = True
+        return self._spawn(self._leave(replica))
+
+    async def weigh(self, replica: Replica, weight: int) -> None:
+        """Change a replica's share of the requests."""
+        replica.weight = weight
+        await self._balancer.tell(replica.service, replica.server)
+
+    def is_free(self, service_name: str, number: int) -> bool:
+        return replica_name(service_name, number) not in self._table
+
+    def _free_number(self, service_name: str) -> int:
+        return next(number for number in count(1) if self.is_free(service_name, number))
 
     async def _leave(self, replica: Replica) -> None:
         """Take a replica away: no new requests, those in flight end, then the process, then its place."""
@@ -187,20 +249,27 @@ class Replicas:
         service = self.services.get(replica.service)  # none where the service itself is gone, and its backend with it
         if service is not None:
             await self._balancer.tell(replica.service, replica.server)
-        if replica.child.state == "ready":
+        if replica.child.state in {"serving", "draining"}:
+            replica.child.drain()
             seconds = service.drain_timeout if service else _GONE_SECONDS
             await self._balancer.until_idle(replica.service, replica.number, seconds)
         await replica.child.stop()
         if service is not None:
             await self._balancer.remove(replica.service, replica.number)
-        name = replica_name(replica.service, replica.number)
-        del self._table[name]
-        self._emit(ReplicaLeft(name, time.monotonic() - began))
+        del self._table[replica.name]
+        self._emit(ReplicaLeft(replica.name, time.monotonic() - began))
 
-    def _spawn(self, work: Awaitable[None]) -> None:
+    def _spawn(self, work: Awaitable[None]) -> "asyncio.Future[None]":
         task = asyncio.ensure_future(work)
         self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        task.add_done_callback(self._left)
+        return task
+
+    def _left(self, task: "asyncio.Future[None]") -> None:
+        self._leaving.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:  # a bug here, not of the replica
+            message = {"message": "a replica's leaving broke off", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(message)
 
     async def stop_leaving(self) -> None:
         """Give up waiting for those that leave; whoever stops all children stops them too."""
@@ -209,7 +278,7 @@ class Replicas:
         await asyncio.gather(*self._leaving, return_exceptions=True)
 
     async def _wait_first_of(self, service_name: str) -> None:
-        waiting = {asyncio.create_task(replica.child.wait_tried()) for replica in self._of(service_name)}
+        waiting = {asyncio.create_task(replica.child.wait_tried()) for replica in self.of(service_name)}
         try:
             for tried in asyncio.as_completed(waiting):
                 if await tried:

@@ -6,6 +6,7 @@ import time
 import msgspec
 import psutil
 
+from escala.config import Service
 from escala.gateway import Traffic
 from escala.supervisor.child import Child
 
@@ -17,6 +18,9 @@ class ProcessStatus(msgspec.Struct, kw_only=True):
     address: str
     pid: int | None
     state: str
+    """starting, ready, serving, draining, waiting, stopping, stopped (`supervisor.child`)"""
+    crashing: bool
+    """Whether it dies again and again."""
     restarts: int
     uptime: float | None
     """Seconds since it was ready."""
@@ -40,6 +44,12 @@ class ServiceStatus(msgspec.Struct, kw_only=True):
     name: str
     replicas: int
     """How many there are to be."""
+    min: int
+    max: int
+    why: str
+    """Why there are so many; empty where the number is fixed."""
+    rollout: str
+    """How far a rollout is, or why the last one was stopped."""
     inflight: int
     queued: int
     """Requests that wait for any of its replicas."""
@@ -64,10 +74,16 @@ class Status(msgspec.Struct, kw_only=True):
     """The URL of the gateway's metrics."""
 
 
-def describe_service(name: str, replicas: int, traffic: Traffic | None) -> ServiceStatus:
+def describe_service(
+    name: str, service: Service, replicas: int, traffic: Traffic | None, *, why: str, rollout: str
+) -> ServiceStatus:
     return ServiceStatus(
         name=name,
         replicas=replicas,
+        min=service.replicas.min,
+        max=service.replicas.most,
+        why=why,
+        rollout=rollout,
         inflight=traffic.inflight if traffic else 0,
         queued=traffic.queued if traffic else 0,
         rate=traffic.rate if traffic else 0,
@@ -86,6 +102,7 @@ def describe(child: Child, address: str, drained: bool = False, traffic: Traffic
         address=address,
         pid=pid,
         state=child.state,
+        crashing=child.crashing,
         restarts=child.restarts,
         uptime=time.time() - child.ready_at if child.ready_at else None,
         memory=memory_of(pid) if pid else None,

@@ -9,13 +9,12 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from escala.config.difference import Change
 from escala.errors import EngineFailed, EscalaError
 from escala.events import (
-    Applied,
+    ConfigurationApplied,
     Drained,
     Emit,
     LeftoverStopped,
@@ -34,6 +33,7 @@ from escala.process import ProcessSpec
 from escala.project import Project
 from escala.supervisor import prepare
 from escala.supervisor.application import Application
+from escala.supervisor.autoscaler import Autoscaler
 from escala.supervisor.balancer import Balancer
 from escala.supervisor.certificates import Certificates
 from escala.supervisor.child import Child, Duties
@@ -43,10 +43,13 @@ from escala.supervisor.doors import Doors
 from escala.supervisor.engines import Engines
 from escala.supervisor.lock import Lock
 from escala.supervisor.logs import Logs
+from escala.supervisor.messages import Applied, Canary
+from escala.supervisor.recycler import Recycler
 from escala.supervisor.registry import Registry
 from escala.supervisor.replica import environment_for
 from escala.supervisor.replicas import MOST, Replicas
 from escala.supervisor.revocations import RevocationKeeper, never_later_than
+from escala.supervisor.rollouts import Rollouts
 from escala.supervisor.status import Status, describe, describe_service, memory_of
 
 GATEWAY = "gateway"
@@ -75,7 +78,12 @@ class Supervisor:
         self._replicas = Replicas(
             project, self._make_child, environment=self._environment, balancer=self._balancer, emit=emit
         )
-        self._application = Application(self._gateway, self._balancer, self._replicas, self._adopt)
+        self._rollouts = Rollouts(self._replicas, self._balancer, emit)
+        self._autoscaler = Autoscaler(
+            self._replicas, self._balancer, self._rollouts, postgres=lambda: self._engines.postgres_url, emit=emit
+        )
+        self._recycler = Recycler(self._replicas, self._balancer, self._rollouts, emit)
+        self._application = Application(self._gateway, self._balancer, self._replicas, self._rollouts, self._adopt)
         self._keeper = RevocationKeeper(
             self._revocations,
             url=lambda: self._engines.postgres_url,
@@ -91,6 +99,8 @@ class Supervisor:
         self._started_at = time.time()
         self._stop_reasons: list[str] = []
         self._wake = asyncio.Event()
+        self._hanging_up: asyncio.Task[None] | None = None
+        self._had_terminal = _has_terminal()
 
     async def run(self, opened: "asyncio.Event | None" = None) -> None:
         """Start everything, watch over it until asked to stop, stop everything. Sets `opened` when all is open."""
@@ -138,8 +148,15 @@ class Supervisor:
             memory=memory_of(os.getpid(), with_children=False),
             processes=processes,
             services=[
-                describe_service(name, self._replicas.count(name), traffic.get((name, "")))
-                for name in self._replicas.services
+                describe_service(
+                    name,
+                    service,
+                    self._replicas.count(name),
+                    traffic.get((name, "")),
+                    why=self._autoscaler.why(name),
+                    rollout=self._rollouts.words(name),
+                )
+                for name, service in self._replicas.services.items()
             ],
             metrics=f"{admin.url}/metrics" if admin else "",
         )
@@ -149,11 +166,11 @@ class Supervisor:
     def scale(self, service: str, count: int) -> None:
         """Begin to run another number of replicas."""
         self._require_ready()
-        known = self.project.config.services
-        if service not in known:
-            raise EscalaError(f"there is no service {service!r}; there are: {', '.join(known)}")
-        if not 1 <= count <= MOST:
-            raise EscalaError(f"a service has between 1 and {MOST} replicas, not {count}")
+        self._require_known(service)
+        self._rollouts.require_none(service)
+        least = min(1, self.project.config.services[service].replicas.min)
+        if not least <= count <= MOST:
+            raise EscalaError(f"{service} has between {least} and {MOST} replicas, not {count}")
         before, after = self._replicas.scale(service, count)
         self._emit(Scaled(service, before, after))
 
@@ -163,15 +180,27 @@ class Supervisor:
         await self._replicas.drain(replica, drained)
         self._emit(Drained(replica, drained))
 
-    async def apply(self, *, dry: bool) -> list[Change]:
+    async def apply(self, *, dry: bool) -> Applied:
         """Take over what the project's file says now; with `dry` only tell what is different."""
         self._require_ready()
         if dry:
             return (await asyncio.to_thread(self._application.read, self.project))[1]
-        changes = await self._application.apply(self.project)
-        if changes:
-            self._emit(Applied(len(changes)))
-        return changes
+        applied = await self._application.apply(self.project)
+        if applied.changes:
+            self._emit(ConfigurationApplied(len(applied.changes)))
+        return applied
+
+    def roll(self, services: Sequence[str], canary: Canary | None = None) -> list[str]:
+        """Begin to replace the replicas of services, of all where none is named; return which."""
+        self._require_ready()
+        for service in services:
+            self._require_known(service)
+        chosen = list(dict.fromkeys(services or self.project.config.services))
+        for service in chosen:
+            self._rollouts.require_none(service)
+        for service in chosen:
+            self._rollouts.start(service, self._replicas.release_of(service), canary)
+        return chosen
 
     async def revoke(self, kind: str, value: str, expires_at: float | None) -> None:
         """Refuse a token, or all tokens that a user has; returns when the gateway does."""
@@ -184,6 +213,11 @@ class Supervisor:
         self._require_ready()
         await self._balancer.reload()
         self._emit(Reloaded(what))
+
+    def _require_known(self, service: str) -> None:
+        known = self.project.config.services
+        if service not in known:
+            raise EscalaError(f"there is no service {service!r}; there are: {', '.join(known)}")
 
     def _require_ready(self) -> None:
         if self._phase != "ready":
@@ -211,6 +245,8 @@ class Supervisor:
         await self._unless_stopped(self._replicas.wait_first())
         await self._unless_stopped(self._open_gateway())
         self._keeper.start()
+        self._autoscaler.start()
+        self._recycler.start()
 
     async def _unless_stopped(self, step: Coroutine[Any, Any, None]) -> None:
         """Do `step`; give it up when somebody asks to stop."""
@@ -285,7 +321,10 @@ class Supervisor:
         """Close the door, let what is inside finish, then the engines; each step within its own deadline."""
         began = time.monotonic()
         self._emit(Stopping(self._stop_reasons[0] if self._stop_reasons else "the start failed"))
-        await self._keeper.stop()
+        if self._hanging_up is not None:
+            self._hanging_up.cancel()
+        for loop in (self._keeper, self._autoscaler, self._recycler, self._rollouts):
+            await loop.stop()
         await self._replicas.stop_leaving()
         if self._doors is not None:
             self._doors.shut()
@@ -305,8 +344,25 @@ class Supervisor:
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
             loop.add_signal_handler(number, self.ask_to_stop, number.name)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    def _hang_up(self) -> None:
+        """Take over the file and replace every replica, as SIGHUP asks for; stop where the terminal has gone."""
+        if self._had_terminal and not _has_terminal():
+            self.ask_to_stop("the terminal was closed")
+            return
+
+        async def renew() -> None:
+            try:
+                rolling = (await self.apply(dry=False)).rolling
+                self.roll([service for service in self.project.config.services if service not in rolling])
+            except (EscalaError, OSError) as error:
+                self._emit(ReloadFailed("the project (SIGHUP)", str(error)))
+
+        if self._hanging_up is None or self._hanging_up.done():
+            self._hanging_up = asyncio.create_task(renew(), name="SIGHUP")
 
     @property
     def _url(self) -> str:
@@ -345,3 +401,12 @@ class Supervisor:
         if name == GATEWAY:
             return self._url.partition("://")[2]
         return self._replicas.address(name) if "/" in name else "Unix socket"
+
+
+def _has_terminal() -> bool:
+    """Whether there is a controlling terminal, whose end is told by SIGHUP (tty(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -111,6 +111,13 @@ async def count(connection: Connection) -> Counts:
     return Counts(*row)
 
 
+async def backlog(connection: Connection, tasks: Sequence[str]) -> Counts:
+    """Return the counts of some tasks' jobs; those that wait for a later time are left out."""
+    row = await connection.fetchrow(statement("backlog"), tasks)
+    assert row is not None
+    return Counts(*row)
+
+
 def _columns(files: Sequence[File]) -> tuple[list[str], list[str], list[bytes]]:
     return [f.name for f in files], [f.media_type for f in files], [f.content for f in files]
 

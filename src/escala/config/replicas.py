@@ -1,0 +1,60 @@
+"""[services.NAME.replicas], [services.NAME.rollout]: how many replicas there are, and how they are replaced."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from escala.config.section import Section
+from escala.config.units import Duration
+
+
+class Replicas(Section):
+    min: int = Field(default=1, ge=0, le=256)
+    """How many there are at least, and at the start. With 0 the service sleeps until a request comes."""
+    max: int | None = Field(default=None, ge=1, le=256)
+    """How far the service grows by itself; `min` unless given."""
+    target_inflight: float = Field(default=8.0, gt=0, le=100_000)
+    """Requests, in flight or waiting, that one replica is there for."""
+    target_wait: Duration = 5.0
+    """For workers: how long the oldest waiting job may wait before another replica is started."""
+    target_waiting: float = Field(default=20.0, gt=0, le=1_000_000)
+    """For workers: waiting jobs that one replica is there for."""
+    up_after: Duration = 3.0
+    """The window over which load is averaged before it grows; when the queue fills, it grows at once."""
+    down_after: Duration = 60.0
+    """How long load must have been low before it shrinks."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        return {"min": value} if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Replicas":
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"max ({self.max}) is below min ({self.min})")
+        if self.most == 0:
+            raise ValueError("min = 0 needs a max")
+        return self
+
+    @property
+    def most(self) -> int:
+        return self.min if self.max is None else self.max
+
+    @property
+    def scales(self) -> bool:
+        """Whether the number changes by itself."""
+        return self.most > self.min
+
+
+class Rollout(Section):
+    max_surge: int = Field(default=1, ge=0, le=256)
+    """How many replicas there may be beyond the wanted number while they are replaced."""
+    max_unavailable: int = Field(default=0, ge=0, le=256)
+    """How many of the wanted number may be missing meanwhile."""
+
+    @model_validator(mode="after")
+    def _moves(self) -> "Rollout":
+        if self.max_surge + self.max_unavailable == 0:
+            raise ValueError("max_surge and max_unavailable cannot both be 0: nothing could be replaced")
+        return self

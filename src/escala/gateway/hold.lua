@@ -1,0 +1,11 @@
+-- Hold a request while its service has no replica, until one is ready or the time is up (services with min = 0).
+-- HAProxy Lua API: http://www.arpalert.org/src/haproxy-lua-api/2.8/ (register_action, msleep, now).
+
+local PAUSE = 20 -- milliseconds between two looks; the request sleeps, the worker does not
+
+core.register_action("escala_hold", { "http-req" }, function(txn, backend, seconds)
+    local deadline = core.now().sec + tonumber(seconds)
+    while txn.f:nbsrv(backend) == 0 and core.now().sec < deadline do
+        core.msleep(PAUSE)
+    end
+end, 2)

@@ -1,0 +1,148 @@
+"""The autoscaler: measures what services have to do, and lets the number of their replicas follow (`autoscaling`)."""
+
+import asyncio
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import asyncpg
+
+from escala.config import Service
+from escala.errors import EscalaError
+from escala.events import Emit, Rescaled
+from escala.gateway import Traffic
+from escala.supervisor.autoscaling import Capacity, Decision, Sample, decide
+from escala.supervisor.balancer import Balancer
+from escala.supervisor.replica import program_path
+from escala.supervisor.replicas import Replicas
+from escala.supervisor.rollouts import Rollouts
+from escala.tasks import queue
+
+LOOK_EVERY = 0.5
+"""Seconds between two samples."""
+_ASLEEP_EVERY = 0.2
+"""The same while a service has no replica: somebody may be waiting for one."""
+_LIST_SECONDS = 30.0
+
+
+class Autoscaler:
+    def __init__(
+        self, replicas: Replicas, balancer: Balancer, rollouts: Rollouts, *, postgres: Callable[[], str], emit: Emit
+    ) -> None:
+        self._replicas = replicas
+        self._balancer = balancer
+        self._rollouts = rollouts
+        self._backlog = _Backlog(postgres)
+        self._emit = emit
+        self._histories: dict[str, deque[Sample]] = {}
+        self._requests: dict[str, int] = {}
+        self._decisions: dict[str, Decision] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="autoscaler")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._backlog.close()
+
+    def why(self, service: str) -> str:
+        """Say why a service has as many replicas as it has; nothing where the number is fixed."""
+        decision = self._decisions.get(service)
+        return decision.why if decision else ""
+
+    async def _run(self) -> None:
+        while True:
+            scaled = {name: each for name, each in self._replicas.services.items() if each.replicas.scales}
+            if scaled:
+                await self._look(scaled)
+            asleep = any(not self._replicas.staying(name) for name in scaled)
+            await asyncio.sleep(_ASLEEP_EVERY if asleep else LOOK_EVERY)
+
+    async def _look(self, scaled: Mapping[str, Service]) -> None:
+        traffic = {each.service: each for each in await self._balancer.traffic() if not each.server}
+        for name, service in scaled.items():
+            sample = await self._sample(name, service, traffic.get(name))
+            if sample is None:  # nobody could be asked
+                continue
+            rules = service.replicas
+            history = self._histories.setdefault(name, deque())
+            history.append(sample)
+            while history[0].at < sample.at - rules.down_after - LOOK_EVERY:
+                history.popleft()
+            present = len(self._replicas.staying(name))
+            decision = self._decisions[name] = decide(history, present, rules, _capacity(service))
+            if decision.count != present and not self._rollouts.running(name):
+                self._replicas.scale(name, decision.count)
+                self._emit(Rescaled(name, present, decision.count, decision.why))
+
+    async def _sample(self, name: str, service: Service, traffic: Traffic | None) -> Sample | None:
+        ready = sum(replica.child.state == "serving" for replica in self._replicas.staying(name))
+        now = time.monotonic()
+        if service.kind == "tasks":
+            counts = await self._backlog.count(service, self._replicas.release_of(name).root)
+            if counts is None:
+                return None
+            active = counts.running + counts.waiting > 0
+            return Sample(now, counts.running, counts.waiting, active, counts.oldest_seconds, ready)
+        if traffic is None:
+            return None
+        before = self._requests.get(name, traffic.requests)
+        self._requests[name] = traffic.requests
+        # The gateway counts those that wait as in flight too.
+        busy = max(0, traffic.inflight - traffic.queued)
+        return Sample(now, busy, traffic.queued, traffic.requests != before, 0.0, ready)
+
+
+def _capacity(service: Service) -> Capacity:
+    if service.kind == "tasks":
+        return Capacity(service.concurrency, service.replicas.target_waiting)
+    return Capacity(service.replicas.target_inflight)
+
+
+class _Backlog:
+    """The queue of jobs, asked for the tasks that a worker service has."""
+
+    def __init__(self, postgres: Callable[[], str]) -> None:
+        self._postgres = postgres
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._tasks: dict[str, list[str]] = {}
+
+    async def count(self, service: Service, root: object) -> queue.Counts | None:
+        """Return how many jobs of a service run and wait; None where PostgreSQL does not answer."""
+        try:
+            tasks = self._tasks.get(service.target) or await self._list(service, root)
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await asyncpg.connect(self._postgres())
+            return await queue.backlog(self._connection, tasks)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EscalaError):
+            return None
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+
+    async def _list(self, service: Service, root: object) -> list[str]:
+        """Ask a process of its own which tasks a module has: the supervisor imports nothing of the project."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "escala.replica", "tasks", service.target, "--root", str(root), "--list",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env={"PATH": program_path()},
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(_LIST_SECONDS):
+                said, _ = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise
+        if process.returncode:
+            raise EscalaError(f"{service.target} cannot be loaded")
+        names: list[str] = json.loads(said.splitlines()[-1])
+        self._tasks[service.target] = names
+        return names

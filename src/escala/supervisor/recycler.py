@@ -1,0 +1,89 @@
+"""Replicas that have grown too large or too old are replaced, one after another, each by one that is ready first."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import psutil
+
+from escala.config import Service
+from escala.config.units import format_duration, format_size
+from escala.events import Emit, Recycling
+from escala.supervisor.balancer import Balancer
+from escala.supervisor.replicas import Replica, Replicas
+from escala.supervisor.rollouts import Rollouts
+
+LOOK_EVERY = 2.0
+
+
+class Recycler:
+    def __init__(self, replicas: Replicas, balancer: Balancer, rollouts: Rollouts, emit: Emit) -> None:
+        self._replicas = replicas
+        self._balancer = balancer
+        self._rollouts = rollouts
+        self._emit = emit
+        self._served: dict[tuple[str, int], tuple[int, int]] = {}
+        """By name and process: what the gateway counted last, and all requests of the process."""
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="recycler")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            limited = {name: each for name, each in self._replicas.services.items() if _is_limited(each)}
+            if any(each.max_requests for each in limited.values()):
+                await self._count_requests()
+            for name, service in limited.items():
+                for replica, why in self._spent(name, service):
+                    if not self._rollouts.running(name):
+                        self._emit(Recycling(replica.name, why))
+                        self._rollouts.recycle(replica)
+            await asyncio.sleep(LOOK_EVERY)
+
+    def _spent(self, name: str, service: Service) -> Iterator[tuple[Replica, str]]:
+        for replica in self._replicas.staying(name):
+            process, since = replica.child.process, replica.child.ready_at
+            if replica.child.state != "serving" or process is None or since is None:
+                continue
+            if service.max_age is not None and time.time() - since > service.max_age:
+                yield replica, f"it has served for {format_duration(time.time() - since)}"
+            elif service.max_memory is not None and (used := _memory(process.pid)) > service.max_memory:
+                yield replica, f"it uses {format_size(used)} of memory"
+            elif service.max_requests is not None:
+                served = self._served.get((replica.name, process.pid), (0, 0))[1]
+                if served >= service.max_requests:
+                    yield replica, f"it has served {served} requests"
+
+    async def _count_requests(self) -> None:
+        """Add up each process's requests; the gateway counts from zero after a reload."""
+        counted = {(each.service, each.server): each.requests for each in await self._balancer.traffic()}
+        found: dict[tuple[str, int], tuple[int, int]] = {}
+        for name in self._replicas.services:
+            for replica in self._replicas.staying(name):
+                now = counted.get((name, str(replica.number)))
+                if now is None or replica.child.process is None:
+                    continue
+                key = (replica.name, replica.child.process.pid)
+                last, total = self._served.get(key, (now, 0))
+                found[key] = (now, total + (now - last if now >= last else now))
+        self._served = found
+
+
+def _is_limited(service: Service) -> bool:
+    return any(limit is not None for limit in (service.max_age, service.max_memory, service.max_requests))
+
+
+def _memory(pid: int) -> int:
+    """Return the resident bytes of a process and what it started; cheap enough to ask often."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return sum(int(member.memory_info().rss) for member in (process, *process.children(recursive=True)))
+    return 0

@@ -1,0 +1,108 @@
+"""The rollouts of a running project: at most one of a service at a time, and how the last one ended."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from escala.errors import EscalaError
+from escala.events import Emit
+from escala.gateway import Traffic
+from escala.project import Project
+from escala.supervisor.balancer import Balancer
+from escala.supervisor.canary import Served
+from escala.supervisor.messages import Canary
+from escala.supervisor.replicas import Replica, Replicas
+from escala.supervisor.rollout import Rollout, Stopped
+
+_LOOK_EVERY = 0.25
+
+
+class Rollouts:
+    def __init__(self, replicas: Replicas, balancer: Balancer, emit: Emit) -> None:
+        self._replicas = replicas
+        self._balancer = balancer
+        self._emit = emit
+        self._running: dict[str, Rollout] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._outcomes: dict[str, str] = {}
+
+    def running(self, service: str) -> bool:
+        return service in self._running
+
+    def words(self, service: str) -> str:
+        """Say how far a rollout is, or why the last one was stopped; nothing where all is well."""
+        running = self._running.get(service)
+        if running is not None:
+            return f"rolling out: {running.replaced} of {running.wanted} replaced"
+        return self._outcomes.get(service, "")
+
+    def require_none(self, service: str) -> None:
+        """Raise EscalaError where a service is being rolled out."""
+        if service in self._running:
+            raise EscalaError(f"{service} is being rolled out; try again when that is over (see `escala status`)")
+
+    def start(self, service: str, release: Project, canary: Canary | None = None) -> None:
+        """Begin to replace the replicas of a service; raise EscalaError where that is under way already."""
+        self.require_none(service)
+        self._outcomes.pop(service, None)
+        self._begin(Rollout(self._replicas, service, release, canary=canary, watch=self._watch, emit=self._emit))
+
+    def _begin(self, rollout: Rollout) -> None:
+        service = rollout.service
+        self._running[service] = rollout
+        task = asyncio.create_task(self._run(rollout), name=f"rollout of {service}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def outdated(self, project: Project) -> list[str]:
+        """Return the services whose replicas would be others if they were started from `project`."""
+        return [name for name in project.config.services if self._replicas.would_differ(name, project)]
+
+    def recycle(self, replica: Replica) -> None:
+        """Begin to replace one replica by another like it, unless its service is being rolled out."""
+        if replica.service not in self._running:
+            rollout = Rollout(
+                self._replicas,
+                replica.service,
+                replica.release,
+                canary=None,
+                watch=self._watch,
+                emit=self._emit,
+                only=[replica],
+            )
+            self._begin(rollout)
+
+    async def stop(self) -> None:
+        """Give up what is under way, as everything stops."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, rollout: Rollout) -> None:
+        try:
+            await rollout.run()
+        except Stopped as error:
+            self._outcomes[rollout.service] = f"the last rollout was stopped: {error}"
+        finally:
+            del self._running[rollout.service]
+
+    async def _watch(self, service: str, numbers: Sequence[str], seconds: float) -> dict[str, Served]:
+        """Return what replicas do from now on for so long; one that dies ends the watch."""
+        before = await self._counted(service)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await asyncio.sleep(min(_LOOK_EVERY, max(0.0, end - time.monotonic())))
+            if any(r.child.state != "serving" for r in self._replicas.of(service) if str(r.number) == numbers[-1]):
+                break
+        after = await self._counted(service)
+        return {number: _between(before.get(number), after.get(number)) for number in numbers}
+
+    async def _counted(self, service: str) -> dict[str, Traffic]:
+        return {each.server: each for each in await self._balancer.traffic() if each.service == service}
+
+
+def _between(before: Traffic | None, after: Traffic | None) -> Served:
+    if after is None:
+        return Served(0, 0, 0.0)
+    requests, errors = (before.requests, before.errors) if before else (0, 0)
+    return Served(max(0, after.requests - requests), max(0, after.errors - errors), float(after.milliseconds))

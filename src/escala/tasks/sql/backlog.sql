@@ -1,0 +1,6 @@
+-- $1 task names; only jobs that are due count as waiting
+select count(*) filter (where state = 'waiting') as waiting,
+       count(*) filter (where state = 'running') as running,
+       coalesce(extract(epoch from now() - min(run_at) filter (where state = 'waiting')), 0)::float8 as oldest_seconds
+from escala.job
+where task = any($1::text[]) and (state = 'running' or (state = 'waiting' and run_at <= now()))
