@@ -1,18 +1,20 @@
 """A server that says which replica it is, for the tests of balancing; ?hold=SECONDS makes it take its time."""
 
 import asyncio
+import contextlib
 import os
 import sys
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     body = os.environ["ESCALA_REPLICA"].encode()
-    while line := await reader.readline():
-        while await reader.readline() != b"\r\n":
-            pass
-        hold = line.partition(b"hold=")[2].split(b" ")[0]
-        await asyncio.sleep(float(hold or 0))
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+    with contextlib.suppress(ConnectionError):  # the gateway's checks break off
+        while line := await reader.readline():
+            while await reader.readline() != b"\r\n":
+                pass
+            hold = line.partition(b"hold=")[2].split(b" ")[0]
+            await asyncio.sleep(float(hold or 0))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
     writer.close()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 
 from escala.supervisor.ports import free_port
 from tests.load import Load, no_failure, run, token_of
-from tests.support import Up, escala, wait_until, write
+from tests.support import REPOSITORY, Up, escala, wait_until, write
 
 APP = """
 import os
@@ -60,8 +61,10 @@ def roll(folder: Path) -> Iterator[Callable[..., Up]]:
 
     def start(options: str = "", text: str = PROJECT, **values: Any) -> Up:
         release(folder, "1")
-        (folder / "escala.toml").write_text(text.format(port=free_port(), options=options, **values))
-        up = Up(folder / "escala.toml")
+        (folder / "escala.toml").write_text(
+            text.format(port=free_port(), options=options, python=sys.executable, **values)
+        )
+        up = Up(folder / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)})
         started.append(up)
         return up.wait_open()
 
@@ -231,10 +234,7 @@ routes = ["/echo"]
 
 
 def test_the_number_follows_the_load(roll: Callable[..., Up]) -> None:
-    import sys
-
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
-    up = roll(text=SCALED, python=sys.executable, least=1)
+    up = roll(text=SCALED, least=1)
     headers = {"Authorization": f"Bearer {token_of(up)}"}
     end = time.monotonic() + 6
 
@@ -255,10 +255,7 @@ def test_the_number_follows_the_load(roll: Callable[..., Up]) -> None:
 
 
 def test_a_service_sleeps_and_a_request_wakes_it(roll: Callable[..., Up]) -> None:
-    import sys
-
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
-    up = roll(text=SCALED, python=sys.executable, least=0)
+    up = roll(text=SCALED, least=0)
     headers = {"Authorization": f"Bearer {token_of(up)}"}
     assert up.replicas("web") == []
     for _ in range(2):

@@ -74,7 +74,7 @@ class Autoscaler:
             rules = service.replicas
             history = self._histories.setdefault(name, deque())
             history.append(sample)
-            while history[0].at < sample.at - rules.down_after - LOOK_EVERY:
+            while len(history) > 1 and history[1].at <= sample.at - rules.down_after:
                 history.popleft()
             present = len(self._replicas.staying(name))
             decision = self._decisions[name] = decide(history, present, rules, _capacity(service))

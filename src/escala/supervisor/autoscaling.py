@@ -51,7 +51,7 @@ class Decision:
 
 
 def decide(history: Sequence[Sample], present: int, rules: Replicas, capacity: Capacity) -> Decision:
-    """Return how many there shall be, and why; `history` goes back `down_after` where it can, the newest last."""
+    """Return how many there shall be, and why; `history` goes back `down_after`, the newest last."""
     if not history:
         return Decision(present, "nothing has been measured yet")
     more = _more(history, present, rules, capacity)
@@ -93,7 +93,7 @@ def _fewer(history: Sequence[Sample], present: int, rules: Replicas, capacity: C
     peak = max(_load(sample, capacity) for sample in window)
     what = _what(capacity)
     because = f"at most {peak:.3g} {what} in {rules.down_after:g} s"
-    if newest.at - window[0].at < 0.95 * rules.down_after:
+    if history[0].at > newest.at - rules.down_after:  # it has not been watched for so long yet
         return Decision(present, f"{_load(newest, capacity):.3g} {what} now")
     if capacity.waiting is not None and any(sample.oldest > rules.target_wait / 2 for sample in window):
         return Decision(present, f"jobs have waited up to {max(s.oldest for s in window):.0f} s")
