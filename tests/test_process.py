@@ -16,7 +16,7 @@ def spec(code: str, **more: object) -> ProcessSpec:
 
 async def run(code: str) -> tuple[int, list[str]]:
     lines: list[str] = []
-    process = await Process.start(spec(code), lines.append)
+    process = await Process.start(spec(code), lines.extend)
     return await process.wait(), lines
 
 
@@ -29,7 +29,7 @@ async def test_output_line_by_line() -> None:
 
 
 async def test_a_flood_is_taken_and_its_end_kept() -> None:
-    process = await Process.start(spec("import sys\nfor n in range(200_000): print('x' * 500, n)"), lambda line: None)
+    process = await Process.start(spec("import sys\nfor n in range(200_000): print('x' * 500, n)"), lambda lines: None)
     assert await process.wait() == 0
     assert process.tail[-1].endswith(" 199999")
 
@@ -42,7 +42,7 @@ async def test_lines_without_end_and_bytes_that_are_no_text() -> None:
 
 async def test_a_program_that_does_not_exist() -> None:
     with pytest.raises(FileNotFoundError):
-        await Process.start(ProcessSpec(name="p", argv=("/no/such",), cwd=Path("/")), lambda line: None)
+        await Process.start(ProcessSpec(name="p", argv=("/no/such",), cwd=Path("/")), lambda lines: None)
 
 
 @pytest.mark.parametrize("own_session", [False, True])
@@ -70,7 +70,7 @@ async def main():
 asyncio.run(main())
 """
     lines: list[str] = []
-    process = await Process.start(spec(starter), lines.append)
+    process = await Process.start(spec(starter), lines.extend)
     assert await process.wait() == -signal.SIGKILL
 
     async def gone() -> bool:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,8 @@ _TAIL_LINES = 30
 _LAST_WORDS_SECONDS = 1.0
 """How long output is read after the end; a grandchild in a group of its own may hold it open for ever."""
 
-Output = Callable[[str], None]
+Output = Callable[[Sequence[str]], None]
+"""Takes lines as they come, without their ends; many at a time where there are many."""
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -74,7 +75,7 @@ class Process:
 
     @classmethod
     async def start(cls, spec: ProcessSpec, output: Output) -> "Process":
-        """Start `spec`; each line that it prints goes to `output` without its end of line.
+        """Start `spec`; what it prints goes to `output`.
 
         Raises OSError where the program cannot be started, ValueError where it wants more than there is.
         """
@@ -158,18 +159,17 @@ class Process:
         rest = b""
         while chunk := await reader.read(64 * 1024):
             *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                self._emit(line)
             while len(rest) > LONGEST_LINE:
-                self._emit(rest[:LONGEST_LINE])
+                lines.append(rest[:LONGEST_LINE])
                 rest = rest[LONGEST_LINE:]
+            self._emit(lines)
         if rest:
-            self._emit(rest)
+            self._emit([rest])
 
-    def _emit(self, line: bytes) -> None:
-        text = line.decode(errors="replace").rstrip("\r")
-        self.tail.append(text)
-        self._output(text)
+    def _emit(self, lines: list[bytes]) -> None:
+        texts = [line.decode(errors="replace").rstrip("\r") for line in lines]
+        self.tail.extend(texts)
+        self._output(texts)
 
 
 async def _readable(descriptor: int) -> None:

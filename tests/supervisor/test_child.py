@@ -53,7 +53,7 @@ class Watched:
             on_end=lambda: call("end"),
         )
         registry = Registry(folder / "processes.json")
-        self.child = Child("web/1", duties, emit=self.events.append, output=self.lines.append, registry=registry)
+        self.child = Child("web/1", duties, emit=self.events.append, output=self.lines.extend, registry=registry)
 
     def of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -14,8 +14,8 @@ def test_lines_go_to_a_file_and_the_console(tmp_path: Path) -> None:
     stream = io.StringIO()
     sinks = Logs(tmp_path, Console(stream), echo=True)
     take = sinks.sink("web/1", lambda line: "secret" not in line)
-    take("hello")
-    take("secret noise")
+    take(["hello"])
+    take(["secret noise"])
     sinks.say("own words")
     sinks.close()
     assert stream.getvalue().splitlines() == ["web/1    │ hello", "escala   │ own words"]

@@ -12,7 +12,7 @@ def sleeper(name: str, code: str = "import time; time.sleep(60)") -> ProcessSpec
 
 async def test_what_was_left_is_ended(tmp_path: Path) -> None:
     dead = Registry(tmp_path / "processes.json")
-    process = await Process.start(sleeper("web/1"), lambda line: None)
+    process = await Process.start(sleeper("web/1"), lambda lines: None)
     dead.add(process)
     found = await asyncio.to_thread(Registry(tmp_path / "processes.json").stop_leftovers)
     assert [(left.name, left.pid) for left in found] == [("web/1", process.pid)]
@@ -21,7 +21,7 @@ async def test_what_was_left_is_ended(tmp_path: Path) -> None:
 
 
 async def test_a_reused_pid_is_left_alone(tmp_path: Path) -> None:
-    process = await Process.start(sleeper("innocent"), lambda line: None)
+    process = await Process.start(sleeper("innocent"), lambda lines: None)
     path = tmp_path / "processes.json"
     path.write_text(f'[{{"name": "web/1", "pid": {process.pid}, "started": 1.0, "stop_signal": 9}}]')
     assert Registry(path).stop_leftovers() == []
@@ -37,7 +37,7 @@ def test_a_damaged_list_is_no_list(tmp_path: Path) -> None:
 
 async def test_removed_entries_are_gone(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "processes.json")
-    process = await Process.start(sleeper("web/1"), lambda line: None)
+    process = await Process.start(sleeper("web/1"), lambda lines: None)
     registry.add(process)
     registry.remove(process)
     assert (tmp_path / "processes.json").read_text() == "[]"
@@ -64,7 +64,7 @@ async def main():
 asyncio.run(main())
 """
     lines: list[str] = []
-    dead = await Process.start(sleeper("supervisor", starter), lines.append)
+    dead = await Process.start(sleeper("supervisor", starter), lines.extend)
     await dead._ended
     grandchild = int(lines[0])
     assert not has_ended(grandchild)

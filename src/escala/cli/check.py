@@ -1,9 +1,9 @@
 """The command `escala check`."""
 
+import os
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +17,7 @@ from escala.engines.external import External
 from escala.errors import ConfigError, EscalaError
 from escala.project import Project
 from escala.supervisor import ports
-from escala.supervisor.replica import program_path
+from escala.supervisor.replica import program_path, replica_spec
 
 
 def check(file: File = None, settings: Settings = None) -> None:
@@ -44,14 +44,21 @@ def check(file: File = None, settings: Settings = None) -> None:
 
 def _load(project: Project, name: str, service: Service) -> str | None:
     """Import a service's target as its replica would, in a process of its own; return what is wrong."""
+    try:
+        spec = replica_spec(project, name, 1, Address("127.0.0.1", 1), os.environ)
+    except EscalaError as error:
+        return str(error)
+    if not spec.cwd.is_dir():
+        return f"services.{name}.directory: there is no folder {spec.cwd}"
     if service.kind == "command":
         program = shlex.split(service.target)[0]
-        if shutil.which(program, path=program_path()) or (project.root / program).is_file():
+        if shutil.which(program, path=program_path()) or (spec.cwd / program).is_file():
             return None
         return f"services.{name}.command: there is no program {program!r}"
     done = subprocess.run(
-        [sys.executable, "-m", "escala.replica", service.kind, service.target, "--root", str(project.root), "--check"],
-        cwd=project.root,
+        [*spec.argv, "--check"],
+        cwd=spec.cwd,
+        env=dict(spec.environment),
         capture_output=True,
         text=True,
         check=False,

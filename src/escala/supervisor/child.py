@@ -20,7 +20,7 @@ from typing import Any
 
 from escala.errors import EngineFailed, EscalaError
 from escala.events import Emit, ProcessEnded, ProcessReady, StartFailed, State, StateChanged
-from escala.process import Process, ProcessSpec, describe_exit
+from escala.process import Output, Process, ProcessSpec, describe_exit
 from escala.supervisor.backoff import Backoff
 from escala.supervisor.registry import Registry
 
@@ -44,9 +44,7 @@ class Duties:
 class Child:
     """One entry of the supervisor's table."""
 
-    def __init__(
-        self, name: str, duties: Duties, *, emit: Emit, output: Callable[[str], None], registry: Registry
-    ) -> None:
+    def __init__(self, name: str, duties: Duties, *, emit: Emit, output: Output, registry: Registry) -> None:
         self.name = name
         self.restarts = 0
         self.ready_at: float | None = None

@@ -3,12 +3,14 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import cycle
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO
+
+from escala.process import Output
 
 _FILE_BYTES = 10 * 1024**2
 _FILES_KEPT = 2
@@ -25,9 +27,10 @@ class Console:
         self._prefixes: dict[str, str] = {}
         self._width = 8
 
-    def line(self, name: str, text: str) -> None:
+    def write(self, name: str, lines: Sequence[str]) -> None:
+        prefix = self._prefix(name)
         with contextlib.suppress(OSError, ValueError):
-            self._stream.write(f"{self._prefix(name)} {text}\n")
+            self._stream.write("".join([f"{prefix} {line}\n" for line in lines]))
             self._stream.flush()
 
     def _prefix(self, name: str) -> str:
@@ -49,21 +52,23 @@ class Logs:
         self._echo = echo
         self._files: dict[str, RotatingFileHandler] = {}
 
-    def sink(self, name: str, shown: Callable[[str], bool]) -> Callable[[str], None]:
+    def sink(self, name: str, shown: Callable[[str], bool]) -> Output:
         """Return where the lines of process `name` go: its file, and those that are `shown` to the console too."""
 
-        def take(line: str) -> None:
-            self.write(name, line)
-            if self._echo and shown(line):
-                self._console.line(name, line)
+        def take(lines: Sequence[str]) -> None:
+            self.write(name, *lines)
+            if self._echo:
+                self._console.write(name, [line for line in lines if shown(line)])
 
         return take
 
-    def write(self, name: str, line: str) -> None:
+    def write(self, name: str, *lines: str) -> None:
+        if not lines:
+            return
         stamp = datetime.now().astimezone().isoformat(timespec="milliseconds")
         with contextlib.suppress(OSError):  # a full disk must not stop the service
             file = self._files.get(name) or self._open(name)
-            file.emit(logging.makeLogRecord({"msg": f"{stamp} {line}"}))
+            file.emit(logging.makeLogRecord({"msg": "\n".join([f"{stamp} {line}" for line in lines])}))
 
     def note(self, line: str) -> None:
         """Keep a line of the supervisor's own, without printing it."""
@@ -72,7 +77,7 @@ class Logs:
     def say(self, line: str) -> None:
         """Print and keep a line of the supervisor's own."""
         self.write("escala", line)
-        self._console.line("escala", line)
+        self._console.write("escala", [line])
 
     def close(self) -> None:
         for file in self._files.values():

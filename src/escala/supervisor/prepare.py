@@ -22,7 +22,7 @@ async def run(command: str, root: Path, environment: Mapping[str, str], registry
         in_terminal=True,
     )
     try:
-        process = await Process.start(spec, lambda line: None)
+        process = await Process.start(spec, lambda lines: None)
     except OSError as error:
         raise PrepareFailed(command, f"cannot be run: {error.strerror}") from None
     registry.add(process)

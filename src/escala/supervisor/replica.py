@@ -11,7 +11,7 @@ from dotenv import dotenv_values
 
 from escala.config import PLATFORM, Address, Config, Service
 from escala.environment import Environment
-from escala.errors import EngineFailed
+from escala.errors import EscalaError
 from escala.process import ProcessSpec
 from escala.project import Project
 
@@ -102,7 +102,7 @@ def _env_file(project: Project, service_name: str, service: Service) -> dict[str
             found = dotenv_values(stream=file, interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise EngineFailed(service_name, f"services.{service_name}.env_file: {path}: {reason}") from None
+        raise EscalaError(f"services.{service_name}.env_file: {path}: {reason}") from None
     return {name: value for name, value in found.items() if value is not None}
 
 
