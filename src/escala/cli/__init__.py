@@ -12,8 +12,10 @@ from escala.cli.check import check
 from escala.cli.console import complain, out
 from escala.cli.demo import demo
 from escala.cli.deploy import deploy
+from escala.cli.dev import dev
 from escala.cli.down import down
 from escala.cli.drain import drain
+from escala.cli.init import init
 from escala.cli.keys import keys
 from escala.cli.logs import logs
 from escala.cli.restart import restart
@@ -21,6 +23,7 @@ from escala.cli.revoke import revoke
 from escala.cli.routes import routes
 from escala.cli.scale import scale
 from escala.cli.status import status
+from escala.cli.systemd import systemd
 from escala.cli.token import token
 from escala.cli.up import up
 from escala.errors import EscalaError
@@ -33,7 +36,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (up, down, status, routes, scale, drain, restart, deploy, apply, logs, check, token, revoke, cert, demo):
+COMMANDS = (
+    *(init, dev, up, down, status, logs, routes),
+    *(scale, drain, restart, deploy, apply),
+    *(check, token, revoke, cert, systemd, demo),
+)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(keys)
 

@@ -1,8 +1,8 @@
 """The command `escala up`."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -41,7 +41,7 @@ def start(project: Project, settings: Sequence[str], *, detach: bool, echo: bool
     if detach:
         start_detached(project, settings)
     else:
-        asyncio.run(_run(project, settings, echo))
+        asyncio.run(run_project(project, settings, echo=echo))
 
 
 @contextmanager
@@ -55,18 +55,33 @@ def supervised(project: Project, *, echo: bool) -> Iterator[Supervisor]:
         logs.close()
 
 
-async def _run(project: Project, settings: Sequence[str], echo: bool) -> None:
+async def run_project(
+    project: Project,
+    settings: Sequence[str],
+    *,
+    echo: bool,
+    beside: Callable[[Supervisor], Awaitable[None]] | None = None,
+) -> None:
+    """Run a project until it is asked to stop; from when it is open, do something `beside`."""
     with supervised(project, echo=echo) as supervisor:
         opened = asyncio.Event()
-        telling = asyncio.create_task(_tell(supervisor, settings, opened))
+
+        async def accompany() -> None:
+            await opened.wait()
+            await _tell(supervisor, settings)
+            if beside is not None:
+                await beside(supervisor)
+
+        accompanying = asyncio.create_task(accompany())
         try:
             await supervisor.run(opened)
         finally:
-            telling.cancel()
+            accompanying.cancel()
+            with suppress(asyncio.CancelledError):
+                await accompanying
 
 
-async def _tell(supervisor: Supervisor, settings: Sequence[str], opened: asyncio.Event) -> None:
-    await opened.wait()
+async def _tell(supervisor: Supervisor, settings: Sequence[str]) -> None:
     status = await supervisor.status()
     stop = command_line("down", supervisor.project, settings)
     out.print()

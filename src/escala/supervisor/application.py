@@ -7,6 +7,7 @@ others now. Until the switch a failure leaves everything as it was.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from escala.config import Config
 from escala.config.difference import Change, difference
@@ -42,7 +43,7 @@ class Application:
 
     def read(self, project: Project) -> tuple[Project, Applied]:
         """Read the file of a running project again; return what it says and what is different. Raises ConfigError."""
-        wanted = Project.open(project.file, settings=project.settings)
+        wanted = Project.open(project.file, settings=project.settings, single=project.single)
         changes = difference(project.config, wanted.config)
         return wanted, Applied(changes + self._still_pending(changes), self._rollouts.outdated(wanted))
 
@@ -87,7 +88,7 @@ class Application:
         if not fresh:
             return
         both = wanted.config.model_copy(update={"services": {**project.config.services, **wanted.config.services}})
-        self._replicas.project = Project(wanted.file, both, wanted.layout, wanted.settings)
+        self._replicas.project = replace(wanted, config=both)
         try:
             for service in fresh:
                 self._replicas.scale(service, wanted.config.services[service].replicas.min)

@@ -15,6 +15,9 @@ from escala.errors import EscalaError
 from escala.process import ProcessSpec
 from escala.project import Project
 
+_OF_SYSTEMD = {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
+"""What is for the supervisor alone (sd_notify(3))."""
+
 PLATFORM_SERVICE = Service(app="escala.services.platform:app")
 
 
@@ -61,7 +64,8 @@ def environment_for(
         cache_entries=str(project.config.cache.entries),
         data=str(project.layout.data),
     )
-    return {**os.environ, "PATH": program_path(), "PYTHONUNBUFFERED": "1", **told.variables()}
+    inherited = {name: value for name, value in os.environ.items() if name not in _OF_SYSTEMD}
+    return {**inherited, "PATH": program_path(), "PYTHONUNBUFFERED": "1", **told.variables()}
 
 
 def replica_spec(

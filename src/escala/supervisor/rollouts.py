@@ -72,6 +72,10 @@ class Rollouts:
             )
             self._begin(rollout)
 
+    async def wait(self) -> None:
+        """Wait until none is under way."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def stop(self) -> None:
         """Give up what is under way, as everything stops."""
         for task in self._tasks:

@@ -44,6 +44,7 @@ from escala.supervisor.engines import Engines
 from escala.supervisor.lock import Lock
 from escala.supervisor.logs import Logs
 from escala.supervisor.messages import Applied, Canary
+from escala.supervisor.notify import notify
 from escala.supervisor.recycler import Recycler
 from escala.supervisor.registry import Registry
 from escala.supervisor.replica import environment_for
@@ -114,11 +115,13 @@ class Supervisor:
             if opened is not None:
                 opened.set()
             self._phase = "ready"
+            notify("READY=1", f"STATUS=open at {self._url}")
             await self._watch()
         except StopRequested:
             pass
         finally:
             self._phase = "stopping"
+            notify("STOPPING=1")
             await self._stop()
             await control.close()
             self._lock.release()
@@ -201,6 +204,14 @@ class Supervisor:
         for service in chosen:
             self._rollouts.start(service, self._replicas.release_of(service), canary)
         return chosen
+
+    async def wait_rolled(self) -> None:
+        """Wait until no service is being rolled out."""
+        await self._rollouts.wait()
+
+    def say(self, line: str) -> None:
+        """Print and keep a line for whoever watches."""
+        self._logs.say(line)
 
     async def revoke(self, kind: str, value: str, expires_at: float | None) -> None:
         """Refuse a token, or all tokens that a user has; returns when the gateway does."""
@@ -304,6 +315,7 @@ class Supervisor:
         while not self._wake.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+            notify("WATCHDOG=1")
             if not self.project.layout.control_socket.exists():
                 self.ask_to_stop("the state folder was removed")
             elif not self._wake.is_set() and self._certificates.changed():

@@ -1,0 +1,1 @@
+"""A small backend: a web service with a cache, and a worker."""
