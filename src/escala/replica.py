@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -29,7 +30,7 @@ def main() -> None:
         app = _build(options)
     except AppLoadError as error:
         if error.__cause__ is not None:  # raised inside the user's module: show where
-            traceback.print_exception(error.__cause__)
+            _show(error.__cause__)
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a program's last words
         sys.exit(EXIT_CANNOT_LOAD)
     if options.list:
@@ -60,6 +61,16 @@ def main() -> None:
     sys.stderr.flush()
     # Not sys.exit: a job's thread that hangs must not hold up the end.
     os._exit(0 if server.started else 3)
+
+
+def _show(error: BaseException) -> None:
+    """Print a traceback from where the user's own code begins."""
+    ours = ("importlib", str(Path(__file__).parent))
+    shown = traceback.TracebackException.from_exception(error)
+    shown.stack = traceback.StackSummary.from_list(
+        [frame for frame in shown.stack if not any(word in frame.filename for word in ours)]
+    )
+    print("".join(shown.format()), end="", file=sys.stderr)  # noqa: T201
 
 
 def _build(options: argparse.Namespace) -> Any:

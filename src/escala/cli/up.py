@@ -50,7 +50,7 @@ def supervised(project: Project, *, echo: bool) -> Iterator[Supervisor]:
     project.layout.create()
     logs = Logs(project.layout.log, Console(), echo)
     try:
-        yield Supervisor(project, logs, Narrator(logs.say, logs.note).tell)
+        yield Supervisor(project, logs, Narrator(logs.say, logs.note, shown=echo).tell)
     finally:
         logs.close()
 

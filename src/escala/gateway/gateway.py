@@ -121,7 +121,8 @@ class Gateway:
 
     async def tell(self, service: str, server: Server) -> None:
         """Let the balancer know how a replica is now; of a service that it does not have yet, a reload will tell."""
-        if service in self._laid.services:
+        heard_of = (service, server.number) in self._laid.known
+        if service in self._laid.services and (heard_of or server.state == "ready"):
             await self.runtime.apply(service, server)
 
     async def add(self, service: str, server: Server) -> None:

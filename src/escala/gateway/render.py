@@ -119,6 +119,7 @@ def _unavailable(around: Surroundings) -> Iterator[str]:
     detail = "No replica of the service is ready."
     yield f"bind {quoted('unix@' + around.unavailable)} mode 600"
     yield "no log"
+    yield "option httpclose"  # or the gateway's own idle connections to it would hold up a stop
     yield f"http-request return {problem(503, detail, request_id='%[req.hdr(x-request-id)]')} hdr Retry-After 1"
 
 

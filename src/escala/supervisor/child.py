@@ -171,7 +171,8 @@ class Child:
         await self._duties.on_end()
         pause = self._backoff.next()
         reason = failure or describe_exit(code)
-        self._death = f"{reason} ({self.last_words()})"
+        said = [line.strip() for line in process.tail if line.strip()]
+        self._death = f"{reason} ({said[-1]})" if said else reason
         self._emit(ProcessEnded(self.name, reason, tuple(process.tail), failure is None, pause, self.crashing))
         return pause
 

@@ -12,9 +12,11 @@ _TAIL_SHOWN = 8
 class Narrator:
     """Words events for people: `say` is for all that they follow, `note` for what they look up afterwards."""
 
-    def __init__(self, say: Callable[[str], None], note: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], note: Callable[[str], None], *, shown: bool = False) -> None:
         self._say = say
         self._note = note
+        self._shown = shown
+        """Whether people see what replicas print, so that it need not be quoted."""
 
     @singledispatchmethod
     def tell(self, event: events.Event) -> None:
@@ -56,8 +58,9 @@ class Narrator:
         loop = "; it is in a crash loop" if event.crashing else ""
         self._say(f"{event.name} {what}: {event.reason}{loop}; next try in {format_duration(event.next_try)}")
         if not event.was_ready:
+            quote = self._note if self._shown and "/" in event.name else self._say
             for line in event.tail[-_TAIL_SHOWN:]:
-                self._say(f"    {event.name} said: {line}")
+                quote(f"    {event.name} said: {line}")
 
     @tell.register
     def _(self, event: events.StartFailed) -> None:

@@ -397,7 +397,7 @@ class Supervisor:
     def _shown(self, name: str) -> Callable[[str], bool]:
         """Return which lines of a process are for the console: of engines none, of HAProxy only requests."""
         if name == GATEWAY:
-            return lambda line: not line.startswith(("[NOTICE]", "[WARNING]", "Proxy ", "Server "))
+            return lambda line: not line.startswith(("[NOTICE]", "[WARNING]", "Proxy ", "Server ", "Paused "))
         return lambda line: "/" in name
 
     def _environment(self, project: Project, service: str = "", replica: str = "") -> dict[str, str]:
