@@ -15,8 +15,9 @@ demo: $(VENV)/.demo ## install what is missing and start the laboratory on http:
 test: $(VENV)/.dev ## run the tests on the real engines
 	@$(BIN)/python -m pytest $(PYTEST)
 
-chaos: $(VENV)/.dev ## the long form of the tests that kill and harass under load (about 2 minutes)
-	@CHAOS_KILLS=16 SLOW_CONNECTIONS=1000 $(BIN)/python -m pytest tests/laboratory/test_kill.py tests/gateway/test_hostile.py
+chaos: $(VENV)/.dev ## the long forms of the tests that kill, harass and replace under load (about 5 minutes)
+	@CHAOS=1 CHAOS_KILLS=16 SLOW_CONNECTIONS=1000 $(BIN)/python -m pytest tests/laboratory/test_kill.py \
+		tests/gateway/test_hostile.py tests/supervisor/test_signals.py tests/supervisor/test_rollouts.py
 
 check: $(VENV)/.dev ## formatting, lint and types
 	@$(BIN)/ruff format --check .
@@ -27,10 +28,12 @@ format: $(VENV)/.dev ## format and mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## measure start-up and memory, the gateway against its peers, and what clients notice of failures
+bench: $(VENV)/.dev ## measure start-up and memory, the gateway against its peers, scaling, and what clients notice of failures
 	@$(BIN)/python -m benchmarks.footprint
 	@$(BIN)/python -m benchmarks.gateway
 	@$(BIN)/python -m benchmarks.failover
+	@$(BIN)/python -m benchmarks.scaling
+	@$(BIN)/python -m benchmarks.hostile
 
 clean: ## remove the virtual environment and caches (data of the demo stays)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
 
 from escala.access_log.line import Entry, decode
 from escala.access_log.segments import segments
@@ -27,6 +28,9 @@ from escala.supervisor.client import Client
 REPOSITORY = Path(__file__).parents[1]
 LABORATORY = REPOSITORY / "examples" / "laboratorio"
 DEADLINE = 30.0
+
+CHAOS = "CHAOS" in os.environ
+long = pytest.mark.skipif(not CHAOS, reason="a long form; `make chaos` runs it")
 
 
 def minimal_config(**sections: Any) -> Config:

@@ -14,7 +14,7 @@ import pytest
 
 from escala.supervisor.ports import free_port
 from tests.load import Load, no_failure, run, token_of
-from tests.support import REPOSITORY, Up, escala, wait_until, write
+from tests.support import REPOSITORY, Up, escala, long, wait_until, write
 
 APP = """
 import os
@@ -108,7 +108,7 @@ def test_a_rolling_restart_takes_over_new_code_and_fails_no_request(roll: Callab
     ("broken", "reason"),
     [
         ("raise ValueError('half written')", "ValueError: half written"),
-        ("import time; time.sleep(60)", "not ready within"),
+        pytest.param("import time; time.sleep(60)", "not ready within", marks=long),
     ],
 )
 def test_a_version_that_is_broken_leaves_the_old_one_serving(roll: Callable[..., Up], broken: str, reason: str) -> None:
@@ -153,6 +153,7 @@ def test_apply_rolls_what_changed_and_goes_back_where_it_fails(roll: Callable[..
         assert httpx.get(f"{up.url}/echo", headers=headers).json()["said"] == "four"
 
 
+@long
 def test_pinned_ports_are_pinned_again_afterwards(roll: Callable[..., Up]) -> None:
     ports = [free_port(), free_port()]
     up = roll(f"ports = {ports}\nrollout = {{ max_surge = 2 }}")
@@ -163,6 +164,7 @@ def test_pinned_ports_are_pinned_again_afterwards(roll: Callable[..., Up]) -> No
     assert len(addresses) == 3
 
 
+@long
 def test_without_room_for_more_one_goes_first(roll: Callable[..., Up]) -> None:
     up = roll("rollout = { max_surge = 0, max_unavailable = 1 }")
     with no_failure(up):
@@ -184,6 +186,7 @@ def test_a_canary_that_fails_goes_back(roll: Callable[..., Up]) -> None:
     assert versions(up, token) == {"1"}
 
 
+@long
 def test_a_canary_that_is_well_becomes_all(roll: Callable[..., Up]) -> None:
     up = roll()
     with no_failure(up):
@@ -202,6 +205,7 @@ def test_hangup_takes_over_file_and_code(roll: Callable[..., Up]) -> None:
     assert versions(up, token_of(up)) == {"2"}
 
 
+@long
 def test_replicas_that_have_served_enough_are_replaced(roll: Callable[..., Up]) -> None:
     up = roll("max_requests = 200")
     first = {process["pid"] for process in up.replicas("web")}
