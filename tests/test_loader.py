@@ -1,6 +1,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +67,60 @@ def test_a_module_without_tasks(tmp_path: Path) -> None:
         load_tasks("none")
     with pytest.raises(AppLoadError, match="two tasks are named 'a'"):
         load_tasks("twice")
+
+
+WSGI = """
+def plain(environ, start_response):
+    start_response("200 OK", [])
+    return [b"plain"]
+
+class Whole:
+    def __call__(self, environ, start_response):
+        return plain(environ, start_response)
+
+whole = Whole()
+
+async def asgi(scope, receive, send): ...
+
+class Bare:
+    async def __call__(self, scope, receive, send): ...
+
+bare = Bare()
+
+def make():
+    return asgi
+
+def make_wsgi():
+    return plain
+
+def breaks():
+    raise RuntimeError("no settings")
+
+def odd(a, b=2): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "wrapped"),
+    [
+        ("plain", {}, True),
+        ("whole", {}, True),
+        ("asgi", {}, False),
+        ("bare", {}, False),
+        ("make", {"factory": True}, False),
+        ("make_wsgi", {"factory": True}, True),
+        ("odd", {"interface": "wsgi"}, True),
+        ("plain", {"interface": "asgi"}, False),
+    ],
+)
+def test_how_an_app_is_called(tmp_path: Path, name: str, options: dict[str, Any], wrapped: bool) -> None:
+    write(tmp_path, apps__py=WSGI)
+    assert (type(load_app(f"apps:{name}", **options)).__name__ == "WSGIMiddleware") is wrapped
+
+
+def test_factories_that_fail_and_factories_that_nobody_called_one(tmp_path: Path) -> None:
+    write(tmp_path, apps__py=WSGI)
+    with pytest.raises(AppLoadError, match=r"RuntimeError: no settings \(.*apps.py"):
+        load_app("apps:breaks", factory=True)
+    with pytest.raises(AppLoadError, match="say factory = true"):
+        load_app("apps:make")

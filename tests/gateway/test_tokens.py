@@ -183,3 +183,74 @@ def test_more_tokens_than_are_remembered(alone: Alone) -> None:
             assert answer.status_code == 503
     assert alone.rows() <= 1000
     assert alone.status(first) == 503
+
+
+def test_a_connection_lends_its_token_to_no_other_request(alone: Alone) -> None:
+    """The gateway remembers a connection's last header; each request still stands for itself."""
+    ana, ben = alone.token(scope="s1"), alone.token(sub="ben", scope="s2")
+    with httpx.Client(base_url=alone.url) as http:
+
+        def status(path: str, *headers: str) -> int:
+            return http.get(path, headers=[("Authorization", header) for header in headers]).status_code
+
+        for _ in range(3):
+            assert status("/s1", f"Bearer {ana}") == 503
+            assert status("/s1") == 401
+            assert status("/s1", "Bearer") == 401
+            assert status("/s1", "") == 401
+            assert status("/s1", f"Bearer {ana}x") == 401
+            assert status("/s1", f"Bearer {ana[:-1]}") == 401
+            assert status("/s1", f"bearer {ana}") == 503  # the scheme's case means nothing (RFC 9110, 11.1)
+            assert status("/s1", f"Bearer {ana}", f"Bearer {ben}") == 401
+            assert status("/s1", f"Bearer {ben}", f"Bearer {ana}") == 401
+            assert status("/s2", f"Bearer {ana}") == 403
+            assert status("/s2", f"Bearer {ben}") == 503
+            assert status("/s1", f"Bearer {ben}") == 403
+        alone.command("clear table escala.tokens")
+        assert status("/s1", f"Bearer {ana}") == 503
+
+
+def test_streams_of_one_connection_keep_their_tokens_apart(alone: Alone) -> None:
+    """HTTP/2: many requests at a time share a connection, and what it remembers."""
+    ana, ben = alone.token(scope="s1"), alone.token(sub="ben", scope="s2")
+    wanted = [("/s1", ana, 503), ("/s2", ana, 403), ("/s1", None, 401), ("/s1", ben, 403), ("/s2", ben, 503)] * 16
+    statuses = streams(alone.url, [(path, token) for path, token, _ in wanted])
+    assert statuses == [status for _, _, status in wanted]
+
+
+def streams(url: str, requests: list[tuple[str, str | None]]) -> list[int]:
+    """Send all requests at once on one connection of HTTP/2 (RFC 9113); return their statuses."""
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+    def literal(text: str) -> bytes:  # RFC 7541, 5.1 and 5.2: a length with a prefix of seven bits, not Huffman
+        length, head = len(text), bytearray()
+        if length < 127:
+            head.append(length)
+        else:
+            head.append(127)
+            length -= 127
+            while length >= 128:
+                head.append(length % 128 + 128)
+                length //= 128
+            head.append(length)
+        return bytes(head) + text.encode()
+
+    host, port = url.removeprefix("http://").split(":")
+    sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
+    for number, (path, token) in enumerate(requests):
+        fields = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", host)]
+        fields += [("authorization", f"Bearer {token}")] if token else []
+        block = b"".join(b"\0" + literal(name) + literal(value) for name, value in fields)
+        sent += frame(1, 5, 2 * number + 1, block)  # END_STREAM, END_HEADERS
+    found: dict[int, int] = {}
+    with socket.create_connection((host, int(port)), 10) as raw, raw.makefile("rb") as incoming:
+        raw.sendall(sent)
+        while len(found) < len(requests):
+            head = incoming.read(9)
+            payload = incoming.read(int.from_bytes(head[:3]))
+            if head[3] == 1:
+                # The status comes first: a literal, as these have no place in the static table.
+                found[int.from_bytes(head[5:9])] = int(payload[2:5])
+    return [found[2 * number + 1] for number in range(len(requests))]
