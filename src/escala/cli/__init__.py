@@ -25,6 +25,7 @@ from escala.cli.scale import scale
 from escala.cli.status import status
 from escala.cli.systemd import systemd
 from escala.cli.token import token
+from escala.cli.top import top
 from escala.cli.up import up
 from escala.errors import EscalaError
 
@@ -37,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 COMMANDS = (
-    *(init, dev, up, down, status, logs, routes),
+    *(init, dev, up, down, status, top, logs, routes),
     *(scale, drain, restart, deploy, apply),
     *(check, token, revoke, cert, systemd, demo),
 )

@@ -47,20 +47,24 @@ def _counts(each: ServiceStatus | ProcessStatus) -> tuple[str, ...]:
     return tuple(f"{n or 0:,}" for n in (each.inflight, each.queued, each.rate, each.requests, each.errors))
 
 
+def styled_state(process: ProcessStatus) -> str:
+    state = "crashing" if process.crashing else process.state
+    style = _STYLES.get(state, "")
+    return f"[{style}]{state}[/]" if style else state
+
+
 def total_memory(status: Status) -> int:
     """Return the memory of all processes and the supervisor, in bytes."""
     return sum(process.memory or 0 for process in status.processes) + (status.memory or 0)
 
 
 def _row(process: ProcessStatus) -> tuple[str, ...]:
-    state = "crashing" if process.crashing else process.state
-    style = _STYLES.get(state, "")
     return (
         process.service,
         process.replica or "–",
         process.address,
         str(process.pid or "–"),
-        f"[{style}]{state}[/]" if style else state,
+        styled_state(process),
         str(process.restarts),
         format_duration(process.uptime) if process.uptime is not None else "–",
         format_size(process.memory) if process.memory is not None else "–",

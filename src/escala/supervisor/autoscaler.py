@@ -1,41 +1,34 @@
 """The autoscaler: measures what services have to do, and lets the number of their replicas follow (`autoscaling`)."""
 
 import asyncio
-import json
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 
-import asyncpg
-
 from escala.config import Service
-from escala.errors import EscalaError
 from escala.events import Emit, Rescaled
 from escala.gateway import Traffic
 from escala.supervisor.autoscaling import Capacity, Decision, Sample, decide
+from escala.supervisor.backlog import Backlog
 from escala.supervisor.balancer import Balancer
-from escala.supervisor.replica import program_path
 from escala.supervisor.replicas import Replicas
 from escala.supervisor.rollouts import Rollouts
-from escala.tasks import queue
 
 LOOK_EVERY = 0.5
 """Seconds between two samples."""
 _ASLEEP_EVERY = 0.2
 """The same while a service has no replica: somebody may be waiting for one."""
-_LIST_SECONDS = 30.0
 
 
 class Autoscaler:
     def __init__(
-        self, replicas: Replicas, balancer: Balancer, rollouts: Rollouts, *, postgres: Callable[[], str], emit: Emit
+        self, replicas: Replicas, balancer: Balancer, rollouts: Rollouts, backlog: Backlog, emit: Emit
     ) -> None:
         self._replicas = replicas
         self._balancer = balancer
         self._rollouts = rollouts
-        self._backlog = _Backlog(postgres)
+        self._backlog = backlog
         self._emit = emit
         self._histories: dict[str, deque[Sample]] = {}
         self._requests: dict[str, int] = {}
@@ -50,7 +43,6 @@ class Autoscaler:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        await self._backlog.close()
 
     def why(self, service: str) -> str:
         """Say why a service has as many replicas as it has; nothing where the number is fixed."""
@@ -86,7 +78,9 @@ class Autoscaler:
         ready = sum(replica.child.state == "serving" for replica in self._replicas.staying(name))
         now = time.monotonic()
         if service.kind == "tasks":
-            counts = await self._backlog.count(service, self._replicas.release_of(name).root)
+            if self._rollouts.running(name):
+                self._backlog.forget(service)  # the new version may have others
+            counts = await self._backlog.of(service, self._replicas.release_of(name).root / (service.directory or ""))
             if counts is None:
                 return None
             active = counts.running + counts.waiting > 0
@@ -104,45 +98,3 @@ def _capacity(service: Service) -> Capacity:
     if service.kind == "tasks":
         return Capacity(service.concurrency, service.replicas.target_waiting)
     return Capacity(service.replicas.target_inflight)
-
-
-class _Backlog:
-    """The queue of jobs, asked for the tasks that a worker service has."""
-
-    def __init__(self, postgres: Callable[[], str]) -> None:
-        self._postgres = postgres
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
-        self._tasks: dict[str, list[str]] = {}
-
-    async def count(self, service: Service, root: object) -> queue.Counts | None:
-        """Return how many jobs of a service run and wait; None where PostgreSQL does not answer."""
-        try:
-            tasks = self._tasks.get(service.target) or await self._list(service, root)
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await asyncpg.connect(self._postgres())
-            return await queue.backlog(self._connection, tasks)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EscalaError):
-            return None
-
-    async def close(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-
-    async def _list(self, service: Service, root: object) -> list[str]:
-        """Ask a process of its own which tasks a module has: the supervisor imports nothing of the project."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "escala.replica", "tasks", service.target, "--root", str(root), "--list",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env={"PATH": program_path()},
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(_LIST_SECONDS):
-                said, _ = await process.communicate()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise
-        if process.returncode:
-            raise EscalaError(f"{service.target} cannot be loaded")
-        names: list[str] = json.loads(said.splitlines()[-1])
-        self._tasks[service.target] = names
-        return names

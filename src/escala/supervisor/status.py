@@ -58,6 +58,13 @@ class ServiceStatus(msgspec.Struct, kw_only=True):
     errors: int
 
 
+class JobsStatus(msgspec.Struct, kw_only=True):
+    waiting: int
+    running: int
+    oldest_seconds: float
+    """How long the oldest due job has waited."""
+
+
 class Status(msgspec.Struct, kw_only=True):
     project: str
     phase: str
@@ -70,6 +77,8 @@ class Status(msgspec.Struct, kw_only=True):
     """Bytes of the supervisor itself."""
     processes: list[ProcessStatus]
     services: list[ServiceStatus]
+    jobs: JobsStatus | None
+    """None where PostgreSQL does not answer, or where no worker runs."""
     metrics: str
     """The URL of the gateway's metrics."""
 

@@ -34,6 +34,7 @@ from escala.project import Project
 from escala.supervisor import prepare
 from escala.supervisor.application import Application
 from escala.supervisor.autoscaler import Autoscaler
+from escala.supervisor.backlog import Backlog
 from escala.supervisor.balancer import Balancer
 from escala.supervisor.certificates import Certificates
 from escala.supervisor.child import Child, Duties
@@ -51,7 +52,7 @@ from escala.supervisor.replica import environment_for
 from escala.supervisor.replicas import MOST, Replicas
 from escala.supervisor.revocations import RevocationKeeper, never_later_than
 from escala.supervisor.rollouts import Rollouts
-from escala.supervisor.status import Status, describe, describe_service, memory_of
+from escala.supervisor.status import JobsStatus, Status, describe, describe_service, memory_of
 
 GATEWAY = "gateway"
 GATEWAY_START_SECONDS = 10.0
@@ -80,9 +81,8 @@ class Supervisor:
             project, self._make_child, environment=self._environment, balancer=self._balancer, emit=emit
         )
         self._rollouts = Rollouts(self._replicas, self._balancer, emit)
-        self._autoscaler = Autoscaler(
-            self._replicas, self._balancer, self._rollouts, postgres=lambda: self._engines.postgres_url, emit=emit
-        )
+        self._backlog = Backlog(lambda: self._engines.postgres_url)
+        self._autoscaler = Autoscaler(self._replicas, self._balancer, self._rollouts, self._backlog, emit)
         self._recycler = Recycler(self._replicas, self._balancer, self._rollouts, emit)
         self._application = Application(self._gateway, self._balancer, self._replicas, self._rollouts, self._adopt)
         self._keeper = RevocationKeeper(
@@ -161,8 +161,14 @@ class Supervisor:
                 )
                 for name, service in self._replicas.services.items()
             ],
+            jobs=await self._jobs(),
             metrics=f"{admin.url}/metrics" if admin else "",
         )
+
+    async def _jobs(self) -> JobsStatus | None:
+        workers = any(service.kind == "tasks" for service in self._replicas.services.values())
+        counts = await self._backlog.all() if workers and self._phase == "ready" else None
+        return JobsStatus(**counts._asdict()) if counts else None
 
     # What may be asked of it while it runs
 
@@ -337,6 +343,7 @@ class Supervisor:
             self._hanging_up.cancel()
         for loop in (self._keeper, self._autoscaler, self._recycler, self._rollouts):
             await loop.stop()
+        await self._backlog.close()
         await self._replicas.stop_leaving()
         if self._doors is not None:
             self._doors.shut()
