@@ -81,7 +81,7 @@ def claims(**changed: object) -> dict[str, object]:
         ({"exp": 1}, "expired"),
         ({"exp": None}, "not numbers"),
         ({"exp": "9999999999"}, "not numbers"),
-        ({"nbf": time.time() + 600}, "not valid yet"),
+        ({"nbf": time.time() + 3600}, "not valid yet"),
         ({"sub": None}, "lacks"),
         ({"jti": 7}, "lacks"),
         ({"scope": ["db"]}, "lacks"),

@@ -132,3 +132,10 @@ def test_a_project_that_a_socket_path_cannot_hold(tmp_path: Path) -> None:
     result = escala("up", cwd=deep)
     assert result.returncode == 3
     assert "choose a shorter folder with project.state" in result.stderr
+
+
+def test_a_key_whose_id_begins_with_a_dash_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "escala.toml").write_text('[project]\nname = "keys"\n[services.web]\napp = "web:app"\n')
+    done = escala("keys", "retire", "-_8asB15K4", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "no key '-_8asB15K4' can be retired" in done.stderr

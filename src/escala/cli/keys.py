@@ -35,7 +35,7 @@ def rotate(file: File = None, settings: Settings = None) -> None:
     out.print(f"{fresh} signs from now on", markup=False)
 
 
-@keys.command()
+@keys.command(context_settings={"ignore_unknown_options": True})  # a key's id may begin with a dash
 def retire(kid: Kid, file: File = None, settings: Settings = None) -> None:
     """Refuse tokens of a key that no longer signs."""
     project = open_project(file, settings)
