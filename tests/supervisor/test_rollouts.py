@@ -61,6 +61,8 @@ def roll(folder: Path) -> Iterator[Callable[..., Up]]:
 
     def start(options: str = "", text: str = PROJECT, **values: Any) -> Up:
         release(folder, "1")
+        if "rollout" not in options:
+            options += '\nrollout = { settle = "100ms" }'
         (folder / "escala.toml").write_text(
             text.format(port=free_port(), options=options, python=sys.executable, **values)
         )
@@ -153,10 +155,53 @@ def test_apply_rolls_what_changed_and_goes_back_where_it_fails(roll: Callable[..
         assert httpx.get(f"{up.url}/echo", headers=headers).json()["said"] == "four"
 
 
+def test_a_version_that_ends_soon_after_it_was_ready_goes_back(roll: Callable[..., Up]) -> None:
+    up = roll('rollout = { settle = "3s" }')
+    with no_failure(up):
+        text = APP.format(version="2", body="pass") + "import threading\nthreading.Timer(0.5, os._exit, (3,)).start()\n"
+        write(up.file.parent, web__py=text)
+        words = failed(up, "restart", "web")
+    assert "was ready, and ended: exit code 3" in words
+    assert versions(up, token_of(up)) == {"1"}
+
+
+def test_what_comes_during_a_rollout_waits_or_is_refused(roll: Callable[..., Up]) -> None:
+    up = roll('rollout = { settle = "2s" }')
+    with no_failure(up):
+        run(up, "restart", "web", "--no-wait")
+        for words in (["scale", "web=1"], ["restart"]):
+            assert "is being rolled out" in failed(up, *words)
+        good = up.file.read_text()
+        up.file.write_text(good.replace("replicas = 3", "replicas = 1"))
+        assert "is being rolled out" in failed(up, "apply")
+        up.file.write_text(good)
+        wait_until(lambda: "web: rolled out" in up.said(), "it is done", 60)
+    assert len(up.replicas("web")) == 3
+    assert "Traceback" not in up.said()
+
+
+def test_a_file_of_variables_is_looked_at_when_it_changes_and_missed_only_while_it_is_named(
+    roll: Callable[..., Up], folder: Path
+) -> None:
+    (folder / "my.env").write_text("SAID=one")
+    up = roll('env_file = "my.env"')
+    headers = {"Authorization": f"Bearer {token_of(up)}"}
+    (folder / "my.env").write_text("SAID=two")
+    run(up, "apply")
+    assert httpx.get(f"{up.url}/echo", headers=headers).json()["said"] == "two"
+    (folder / "my.env").unlink()
+    assert "env_file" in failed(up, "apply")
+    up.file.write_text(up.file.read_text().replace('env_file = "my.env"', ""))
+    os.kill(up.process.pid, signal.SIGHUP)
+    wait_until(lambda: up.said().count("web: rolled out") == 2, "it is replaced")
+    assert httpx.get(f"{up.url}/echo", headers=headers).json()["said"] is None
+    assert "were not taken over" not in up.said()
+
+
 @long
 def test_pinned_ports_are_pinned_again_afterwards(roll: Callable[..., Up]) -> None:
     ports = [free_port(), free_port()]
-    up = roll(f"ports = {ports}\nrollout = {{ max_surge = 2 }}")
+    up = roll(f"ports = {ports}\nrollout = {{ max_surge = 2, settle = '100ms' }}")
     with no_failure(up):
         run(up, "restart", "web")
     addresses = {process["address"] for process in up.replicas("web")}
@@ -166,7 +211,7 @@ def test_pinned_ports_are_pinned_again_afterwards(roll: Callable[..., Up]) -> No
 
 @long
 def test_without_room_for_more_one_goes_first(roll: Callable[..., Up]) -> None:
-    up = roll("rollout = { max_surge = 0, max_unavailable = 1 }")
+    up = roll("rollout = { max_surge = 0, max_unavailable = 1, settle = '100ms' }")
     with no_failure(up):
         run(up, "restart")
     assert len(up.replicas("web")) == 3
@@ -214,6 +259,7 @@ def test_replicas_that_have_served_enough_are_replaced(roll: Callable[..., Up]) 
     assert "is replaced: it has served" in up.said()
 
 
+@long
 def test_a_replica_that_grows_too_large_is_replaced(roll: Callable[..., Up]) -> None:
     up = roll('max_memory = "250MiB"')
     with no_failure(up):
@@ -256,6 +302,48 @@ def test_the_number_follows_the_load(roll: Callable[..., Up]) -> None:
     assert "in flight or waiting" in run(up, "status")
     wait_until(lambda: len(up.replicas("web")) == 1, "it has shrunk", 30)
     assert up.said().count("replicas, as") <= 4
+
+
+WORKERS = """
+[project]
+name = "roll"
+
+[gateway]
+bind = "127.0.0.1:{port}"
+
+[services.work]
+tasks = "jobs"
+directory = "inner"
+environment = {{ NEEDED = "1" }}
+concurrency = 1
+replicas = {{ min = 1, max = 3, target_waiting = 2, down_after = "3s" }}
+routes = ["/task"]
+"""
+
+
+def test_workers_follow_the_queue(roll: Callable[..., Up], folder: Path) -> None:
+    (folder / "inner").mkdir()
+    write(
+        folder / "inner",
+        jobs__py="""
+        import asyncio, os
+        from escala import task
+        os.environ["NEEDED"]
+        print("imported")
+
+        @task()
+        async def rest() -> None:
+            await asyncio.sleep(1)
+        """,
+    )
+    up = roll(text=WORKERS)
+    with httpx.Client(base_url=up.url, headers={"Authorization": f"Bearer {token_of(up)}"}) as http:
+        for _ in range(10):
+            assert http.post("/task", json={"task": "rest"}).status_code == 202
+    wait_until(lambda: len(up.replicas("work")) == 3, "it has grown")
+    assert "jobs wait" in up.said()
+    wait_until(lambda: len(up.replicas("work")) == 1, "it has shrunk", 40)
+    run(up, "scale", "work=2")  # it stays for a while, by whomever it was asked for
 
 
 def test_a_service_sleeps_and_a_request_wakes_it(roll: Callable[..., Up]) -> None:

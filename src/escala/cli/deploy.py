@@ -35,7 +35,7 @@ def deploy(
     """
     tried = _canary(canary, watch)
     client = Client(open_project(file, settings))
-    rolling = client.roll(services or [], tried)
+    rolling = client.roll(services or None, tried)
     if wait:
         wait_rolled(client, rolling, timeout)
 
@@ -49,5 +49,5 @@ def _canary(share: str | None, watch: str) -> Canary | None:
         return None
     number = re.fullmatch(r"(\d{1,2}(?:\.\d+)?)%?", share, re.ASCII)
     if number is None or float(number[1]) == 0:
-        raise ConfigError("escala deploy", [f"--canary {share}: expected a share of the requests, such as 10%"])
+        raise ConfigError("escala deploy", [f"--canary {share}: expected a share below 100%, such as 10%"])
     return Canary(float(number[1]) / 100, seconds)

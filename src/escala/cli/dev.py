@@ -28,7 +28,7 @@ def dev(file: File = None, settings: Settings = None, bind: Bind = None) -> None
 async def _follow_changes(supervisor: Supervisor) -> None:
     """Take over changes of files as they come."""
     project = supervisor.project
-    state = str(project.layout.state)
+    state = f"{project.layout.state}/"
 
     def counts(change: watchfiles.Change, path: str) -> bool:
         return path.endswith(_ENDINGS) and not path.startswith(state) and usual(change, path)
@@ -46,7 +46,10 @@ async def _follow_changes(supervisor: Supervisor) -> None:
 async def _take_over(supervisor: Supervisor, names: Sequence[str]) -> None:
     rolling: list[str] = []
     if supervisor.project.file.name in names:
-        rolling = (await supervisor.apply(dry=False)).rolling
+        try:
+            rolling = (await supervisor.apply(dry=False)).rolling
+        except (EscalaError, OSError) as error:
+            supervisor.say(str(error))
     if any(name != supervisor.project.file.name for name in names):
         supervisor.roll([name for name in supervisor.project.config.services if name not in rolling])
     await supervisor.wait_rolled()

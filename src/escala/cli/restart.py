@@ -25,6 +25,6 @@ def restart(
     This is how changed code is taken over. A version that does not become ready stops it, and the old one serves on.
     """
     client = Client(open_project(file, settings))
-    rolling = client.roll(services or [])
+    rolling = client.roll(services or None)
     if wait:
         wait_rolled(client, rolling, timeout)

@@ -38,9 +38,9 @@ RestartSec=2
 RestartPreventExitStatus=2 4
 # The supervisor stops its children in their order; what is left after that is killed.
 KillMode=mixed
-TimeoutStartSec=120
+TimeoutStartSec={start}
 TimeoutStopSec={stop}
-WatchdogSec=30
+WatchdogSec=90
 LimitNOFILE=65536
 
 NoNewPrivileges=yes
@@ -87,7 +87,8 @@ def unit(project: Project, user: str) -> str:
         file=project.file,
         name=project.name,
         command=f"{_word(sys.executable)} -m escala up --no-output --file {_word(str(project.file))}{options}",
-        root=project.root,
+        root=str(project.root).replace("%", "%%"),
+        start=round(max((service.start_timeout for service in project.config.services.values()), default=30.0) + 300),
         user=user,
         stop=round(longest + min(LONGEST_DRAIN, 60.0) + 30),
         state=_word(str(project.layout.state if project.layout.state.exists() else _nearest(project))),

@@ -52,6 +52,8 @@ class Rollout(Section):
     """How many replicas there may be beyond the wanted number while they are replaced."""
     max_unavailable: int = Field(default=0, ge=0, le=256)
     """How many of the wanted number may be missing meanwhile."""
+    settle: Duration = 2.0
+    """How long a new replica must have served before an old one goes for it."""
 
     @model_validator(mode="after")
     def _moves(self) -> "Rollout":

@@ -94,6 +94,8 @@ HashKey = Annotated[
     str,
     matching(r"(header|cookie|query):[A-Za-z0-9][A-Za-z0-9_-]{0,63}", 'what to hash, such as "header:X-Tenant"'),
 ]
+VariableName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable's name of letters, digits and _")]
+VariableValue = Annotated[str, matching(r"[^\0]*", "a text without a NUL")]
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HostPattern = Annotated[
     str,

@@ -9,7 +9,7 @@ from escala.config.balance import Balance
 from escala.config.policy import Policy
 from escala.config.replicas import Replicas, Rollout
 from escala.config.route import Route
-from escala.config.section import CommandLine, Health, Many, matching
+from escala.config.section import CommandLine, Health, Many, VariableName, VariableValue, matching
 from escala.config.units import Duration, Size
 
 Target = Annotated[
@@ -44,13 +44,13 @@ class Service(Policy):
     """The replicas' working directory, relative to the project's folder, which it is unless given."""
     env_file: str | None = None
     """A file of NAME=VALUE lines, relative to the project's folder, read at each start of a replica."""
-    environment: dict[str, str] = Field(default_factory=dict)
+    environment: dict[VariableName, VariableValue] = Field(default_factory=dict)
     """Environment variables added for this service's replicas; they win over `env_file`."""
     open_files: int | None = Field(default=None, ge=64, le=1_048_576)
     """How many files and connections a replica may have open; as many as `escala up` unless given."""
     affinity: bool = False
     """Whether each replica keeps to one processor, in turn (Linux)."""
-    max_memory: Size | None = None
+    max_memory: Annotated[Size, Field(ge=16 * 1024**2)] | None = None
     """Above this, a replica is replaced by a new one, which is ready before the old one goes."""
     max_requests: int | None = Field(default=None, ge=1)
     """After so many requests a replica is replaced in the same way."""

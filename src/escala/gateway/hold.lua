@@ -3,9 +3,14 @@
 
 local PAUSE = 20 -- milliseconds between two looks; the request sleeps, the worker does not
 
+local function clock()
+    local now = core.now()
+    return now.sec + now.usec / 1000000
+end
+
 core.register_action("escala_hold", { "http-req" }, function(txn, backend, seconds)
-    local deadline = core.now().sec + tonumber(seconds)
-    while txn.f:nbsrv(backend) == 0 and core.now().sec < deadline do
+    local deadline = clock() + tonumber(seconds)
+    while txn.f:nbsrv(backend) == 0 and clock() < deadline do
         core.msleep(PAUSE)
     end
 end, 2)

@@ -120,6 +120,8 @@ class Runtime:
         found: dict[tuple[str, str], Traffic] = {}
         for answer in await self.everywhere("show stat"):
             for row in csv.DictReader(io.StringIO(answer.removeprefix("# "))):
+                if row.get("lastchg") is None:  # cut off, as the worker ended while it answered
+                    raise ConnectionError("HAProxy broke off its answer")
                 if row["svname"] != "FRONTEND":
                     seen = _traffic(row)
                     before = found.get((seen.service, seen.server))

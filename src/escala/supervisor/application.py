@@ -51,7 +51,7 @@ class Application:
         """Take over what the project's file says now, and begin to roll out what that changes in replicas."""
         async with self._turn:
             wanted, applied = await asyncio.to_thread(self.read, project)
-            for service in applied.rolling:
+            for service in {*applied.rolling, *_recounted(project.config, wanted.config)}:
                 self._rollouts.require_none(service)
             if wanted.config != project.config:
                 await self._take_over(project, wanted, applied)
@@ -68,6 +68,8 @@ class Application:
         for service in applied.rolling:
             self._replicas.hold(service)
         self._adopt(wanted)
+        for service in wanted.config.services.keys() - set(applied.rolling):
+            self._replicas.release(service, wanted)  # the same for the process, but not for how long it may take
         try:
             await self._balancer.reload()
         except (EscalaError, OSError):
@@ -102,12 +104,19 @@ class Application:
 
     def _count(self, old: Config, new: Config) -> None:
         """Bring the number of replicas to what the file says, where it says something else than before."""
-        for name, service in new.services.items():
-            before = old.services.get(name)
-            if before is not None and before.replicas != service.replicas:
-                count = min(max(self._replicas.count(name), service.replicas.min), service.replicas.most)
-                self._replicas.scale(name, count)
+        for name in _recounted(old, new) & new.services.keys():
+            rules = new.services[name].replicas
+            self._replicas.scale(name, min(max(self._replicas.count(name), rules.min), rules.most))
 
     def _let_go(self, gone: set[str]) -> None:
         for service in gone:
             self._replicas.dismiss(service)
+
+
+def _recounted(old: Config, new: Config) -> set[str]:
+    """Return the services that are to have another number of replicas, or none any more."""
+    return {
+        name
+        for name, before in old.services.items()
+        if name not in new.services or before.replicas != new.services[name].replicas
+    }

@@ -1,10 +1,8 @@
 """The autoscaler: measures what services have to do, and lets the number of their replicas follow (`autoscaling`)."""
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 
 from escala.config import Service
 from escala.events import Emit, Rescaled
@@ -12,6 +10,7 @@ from escala.gateway import Traffic
 from escala.supervisor.autoscaling import Capacity, Decision, Sample, decide
 from escala.supervisor.backlog import Backlog
 from escala.supervisor.balancer import Balancer
+from escala.supervisor.loop import Loop
 from escala.supervisor.replicas import Replicas
 from escala.supervisor.rollouts import Rollouts
 
@@ -33,29 +32,23 @@ class Autoscaler:
         self._histories: dict[str, deque[Sample]] = {}
         self._requests: dict[str, int] = {}
         self._decisions: dict[str, Decision] = {}
-        self._task: asyncio.Task[None] | None = None
+        self.loop = Loop("autoscaler", self._follow)
 
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="autoscaler")
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+    def begin_anew(self, service: str) -> None:
+        """Forget what was measured: somebody chose a number, and it is not to shrink at once."""
+        self._histories.pop(service, None)
 
     def why(self, service: str) -> str:
         """Say why a service has as many replicas as it has; nothing where the number is fixed."""
         decision = self._decisions.get(service)
         return decision.why if decision else ""
 
-    async def _run(self) -> None:
-        while True:
-            scaled = {name: each for name, each in self._replicas.services.items() if each.replicas.scales}
-            if scaled:
-                await self._look(scaled)
-            asleep = any(not self._replicas.staying(name) for name in scaled)
-            await asyncio.sleep(_ASLEEP_EVERY if asleep else LOOK_EVERY)
+    async def _follow(self) -> float:
+        scaled = {name: each for name, each in self._replicas.services.items() if each.replicas.scales}
+        if scaled:
+            await self._look(scaled)
+        asleep = any(not self._replicas.staying(name) for name in scaled)
+        return _ASLEEP_EVERY if asleep else LOOK_EVERY
 
     async def _look(self, scaled: Mapping[str, Service]) -> None:
         traffic = {each.service: each for each in await self._balancer.traffic() if not each.server}
@@ -79,8 +72,8 @@ class Autoscaler:
         now = time.monotonic()
         if service.kind == "tasks":
             if self._rollouts.running(name):
-                self._backlog.forget(service)  # the new version may have others
-            counts = await self._backlog.of(service, self._replicas.release_of(name).root / (service.directory or ""))
+                self._backlog.forget(service.target)  # the new version may have others
+            counts = await self._backlog.of(service.target, lambda: self._replicas.spec_of(name))
             if counts is None:
                 return None
             active = counts.running + counts.waiting > 0

@@ -1,21 +1,21 @@
 """What waits in the queue of jobs, as PostgreSQL tells it."""
 
 import asyncio
-import json
-import sys
+import contextlib
+import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import asyncpg
+import msgspec
 
-from escala.config import Service
 from escala.database import Connection
 from escala.errors import EscalaError
-from escala.supervisor.replica import program_path
+from escala.process import ProcessSpec
 from escala.tasks import queue
 from escala.tasks.queue import Counts
 
-_LIST_SECONDS = 30.0
+_LIST_SECONDS = 10.0
+_AGAIN_SECONDS = 30.0
 _ANSWER_SECONDS = 5.0
 
 
@@ -25,25 +25,31 @@ class Backlog:
     def __init__(self, url: Callable[[], str]) -> None:
         self._url = url
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
-        self._tasks: dict[tuple[str, Path], list[str]] = {}
+        self._tasks: dict[str, list[str]] = {}
+        self._not_before: dict[str, float] = {}
+        """When a module that could not be loaded is tried again."""
         self._turn = asyncio.Lock()
 
     async def all(self) -> Counts | None:
         """Return the counts of all jobs; None where PostgreSQL does not answer."""
         return await self._ask(queue.count)
 
-    async def of(self, service: Service, folder: Path) -> Counts | None:
-        """Return the counts of a worker's jobs; None where PostgreSQL does not answer, or it cannot be loaded."""
-        try:
-            known = self._tasks.get((service.target, folder))
-            tasks = known if known is not None else await self._list(service.target, folder)
-        except (EscalaError, OSError, ValueError):
-            return None
-        return await self._ask(lambda connection: queue.backlog(connection, tasks))
+    async def of(self, target: str, spec: Callable[[], ProcessSpec]) -> Counts | None:
+        """Return the counts of a worker's jobs; None where PostgreSQL does not answer, or it cannot be loaded.
 
-    def forget(self, service: Service) -> None:
+        `spec` is how its replicas are started.
+        """
+        if target not in self._tasks and time.monotonic() >= self._not_before.get(target, 0.0):
+            self._not_before[target] = time.monotonic() + _AGAIN_SECONDS
+            with contextlib.suppress(EscalaError, OSError, ValueError):
+                self._tasks[target] = await _list(spec())
+        tasks = self._tasks.get(target)
+        return None if tasks is None else await self._ask(lambda connection: queue.backlog(connection, tasks))
+
+    def forget(self, target: str) -> None:
         """Look anew which tasks a worker has."""
-        self._tasks = {place: names for place, names in self._tasks.items() if place[0] != service.target}
+        self._tasks.pop(target, None)
+        self._not_before.pop(target, None)
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -59,21 +65,25 @@ class Backlog:
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 return None
 
-    async def _list(self, target: str, folder: Path) -> list[str]:
-        """Ask a process of its own which tasks a module has: the supervisor imports nothing of the project."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "escala.replica", "tasks", target, "--root", str(folder), "--list",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env={"PATH": program_path()},
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(_LIST_SECONDS):
-                said, _ = await process.communicate()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise
-        if process.returncode:
-            raise EscalaError(f"{target} cannot be loaded")
-        names: list[str] = json.loads(said.splitlines()[-1])
-        self._tasks[target, folder] = names
-        return names
+
+async def _list(spec: ProcessSpec) -> list[str]:
+    """Ask a process of its own which tasks a module has: the supervisor imports nothing of the project."""
+    process = await asyncio.create_subprocess_exec(
+        *spec.argv,
+        "--list",
+        cwd=spec.cwd,
+        env=dict(spec.environment),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(_LIST_SECONDS):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    listed = [line for line in said.splitlines() if line.startswith(b"[")]  # a module may print at its import
+    if process.returncode or not listed:
+        raise EscalaError(f"{spec.name} cannot be loaded")
+    return msgspec.json.decode(listed[-1], type=list[str])

@@ -2,9 +2,8 @@
 
 import http.client
 import socket
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -34,7 +33,7 @@ class Client:
         self._project = project
 
     def status(self) -> Status:
-        return msgspec.json.decode(self._call("GET", "/status"), type=Status)
+        return _decode(self._call("GET", "/status"), Status)
 
     def stop(self) -> None:
         self._call("POST", "/stop")
@@ -46,12 +45,12 @@ class Client:
         self._call("POST", "/drain", Drain(replica, drained))
 
     def apply(self, *, dry: bool) -> Applied:
-        return msgspec.json.decode(self._call("POST", "/apply", Apply(dry)), type=Applied)
+        return _decode(self._call("POST", "/apply", Apply(dry)), Applied)
 
-    def roll(self, services: Sequence[str], canary: Canary | None = None) -> list[str]:
-        """Begin to replace the replicas of services, of all where none is named; return which."""
-        answer = self._call("POST", "/roll", Roll(list(services), canary))
-        return msgspec.json.decode(answer, type=list[str])
+    def roll(self, services: list[str] | None, canary: Canary | None = None) -> list[str]:
+        """Begin to replace the replicas of services, of all for None; return which."""
+        answer = self._call("POST", "/roll", Roll(services, canary))
+        return _decode(answer, list[str])
 
     def revoke(self, kind: Literal["token", "user"], value: str, expires_at: float | None) -> None:
         self._call("POST", "/revoke", Revoke(kind, value, expires_at))
@@ -74,6 +73,18 @@ class Client:
         if response.status >= 300:
             raise _refused(answer) or EscalaError(f"the supervisor answered {response.status} to {method} {path}")
         return answer
+
+
+Answer = TypeVar("Answer")
+
+
+def _decode(answer: bytes, kind: type[Answer]) -> Answer:
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except msgspec.MsgspecError:
+        raise EscalaError(
+            "the running supervisor is of another version than this command; start it again with `escala up`"
+        ) from None
 
 
 def _encode(body: msgspec.Struct | None) -> bytes | None:

@@ -36,8 +36,8 @@ class Canary(msgspec.Struct):
 
 
 class Roll(msgspec.Struct):
-    services: list[str]
-    """All where there are none."""
+    services: list[str] | None
+    """None stands for all."""
     canary: Canary | None = None
 
 

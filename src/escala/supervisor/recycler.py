@@ -1,6 +1,5 @@
 """Replicas that have grown too large or too old are replaced, one after another, each by one that is ready first."""
 
-import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,10 +10,13 @@ from escala.config import Service
 from escala.config.units import format_duration, format_size
 from escala.events import Emit, Recycling
 from escala.supervisor.balancer import Balancer
+from escala.supervisor.loop import Loop
 from escala.supervisor.replicas import Replica, Replicas
 from escala.supervisor.rollouts import Rollouts
 
 LOOK_EVERY = 2.0
+PAUSE = 10.0
+"""Seconds between two replicas of one service: limits that every replica breaks must not turn into a wheel."""
 
 
 class Recycler:
@@ -25,28 +27,21 @@ class Recycler:
         self._emit = emit
         self._served: dict[tuple[str, int], tuple[int, int]] = {}
         """By name and process: what the gateway counted last, and all requests of the process."""
-        self._task: asyncio.Task[None] | None = None
+        self._not_before: dict[str, float] = {}
+        """By service: when the next replica may be replaced."""
+        self.loop = Loop("recycler", self._look)
 
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="recycler")
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _run(self) -> None:
-        while True:
-            limited = {name: each for name, each in self._replicas.services.items() if _is_limited(each)}
-            if any(each.max_requests for each in limited.values()):
-                await self._count_requests()
-            for name, service in limited.items():
-                for replica, why in self._spent(name, service):
-                    if not self._rollouts.running(name):
-                        self._emit(Recycling(replica.name, why))
-                        self._rollouts.recycle(replica)
-            await asyncio.sleep(LOOK_EVERY)
+    async def _look(self) -> float:
+        limited = {name: each for name, each in self._replicas.services.items() if _is_limited(each)}
+        if any(each.max_requests for each in limited.values()):
+            await self._count_requests()
+        for name, service in limited.items():
+            for replica, why in self._spent(name, service):
+                if not self._rollouts.running(name) and time.monotonic() >= self._not_before.get(name, 0.0):
+                    self._not_before[name] = time.monotonic() + PAUSE
+                    self._emit(Recycling(replica.name, why))
+                    self._rollouts.recycle(replica)
+        return LOOK_EVERY
 
     def _spent(self, name: str, service: Service) -> Iterator[tuple[Replica, str]]:
         for replica in self._replicas.staying(name):

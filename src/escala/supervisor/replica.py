@@ -87,9 +87,9 @@ def replica_spec(
         environment={
             **environment,
             **_env_file(project, service_name, service),
+            **service.environment,
             "PORT": str(address.port),
             "HOST": address.host,
-            **service.environment,
         },
         stop_timeout=service.stop_timeout,
         open_files=service.open_files,

@@ -48,7 +48,14 @@ class Replica:
     weight: int = FULL_WEIGHT
     drained: bool = False
     """Whether somebody asked that no new requests go to it."""
-    leaving: bool = False
+    spec: ProcessSpec | None = None
+    """What was started last."""
+    left: "asyncio.Future[None] | None" = None
+    """Done when it is gone; None for one that is there to stay."""
+
+    @property
+    def leaving(self) -> bool:
+        return self.left is not None
 
     @property
     def name(self) -> str:
@@ -140,7 +147,10 @@ class Replicas:
 
     def release(self, service_name: str, project: Project) -> None:
         """Say what new replicas of a service are made from."""
-        self._releases[service_name] = project
+        if project is self.project:
+            self._releases.pop(service_name, None)
+        else:
+            self._releases[service_name] = project
 
     def hold(self, service_name: str) -> None:
         """Go on making a service's replicas from what they are made from now, whatever becomes of the project."""
@@ -165,13 +175,22 @@ class Replicas:
 
     def would_differ(self, service_name: str, project: Project) -> bool:
         """Whether replicas of a service would be others than they are if they were made from `project`."""
-        present = self.release_of(service_name)
-        if service_name not in present.config.services or service_name not in project.config.services:
-            return False
-        return present is not project and self._spec(present, service_name) != self._spec(project, service_name)
+        ports = services(project.config)[service_name].ports
+        return any(
+            services(replica.release.config)[service_name].ports != ports
+            or (replica.spec is not None and replica.spec != self._spec(project, replica))
+            for replica in self.staying(service_name)
+        )
 
-    def _spec(self, project: Project, service_name: str) -> ProcessSpec:
-        return replica_spec(project, service_name, 1, _NO_ADDRESS, self._environment(project, service_name, ""))
+    def spec_of(self, service_name: str) -> ProcessSpec:
+        """Return what a further replica of a service would be, wherever it listens."""
+        release = self.release_of(service_name)
+        environment = self._environment(release, service_name, replica_name(service_name, 1))
+        return replica_spec(release, service_name, 1, _NO_ADDRESS, environment)
+
+    def _spec(self, project: Project, replica: Replica) -> ProcessSpec:
+        environment = self._environment(project, replica.service, replica.name)
+        return replica_spec(project, replica.service, replica.number, replica.address, environment)
 
     def count(self, service_name: str) -> int:
         """Return how many replicas a service has that are there to stay."""
@@ -207,9 +226,9 @@ class Replicas:
         service = services(release.config)[service_name]
 
         async def prepare() -> ProcessSpec:
-            replica.address = address = _address(replica, service)
-            environment = self._environment(release, service_name, name)
-            return replica_spec(release, service_name, number, address, environment)
+            replica.address = _address(replica, service)
+            replica.spec = self._spec(release, replica)
+            return replica.spec
 
         async def changed(state: ServerState) -> None:
             if not replica.leaving:
@@ -229,8 +248,9 @@ class Replicas:
 
     def retire(self, replica: Replica) -> "asyncio.Future[None]":
         """Begin to take a replica away; what is returned is done when it is gone."""
-        replica.leaving = True
-        return self._spawn(self._leave(replica))
+        if replica.left is None:
+            replica.left = self._spawn(self._leave(replica))
+        return replica.left
 
     async def weigh(self, replica: Replica, weight: int) -> None:
         """Change a replica's share of the requests."""

@@ -17,6 +17,10 @@ from escala.supervisor.canary import Served, judge, together, weight_for
 from escala.supervisor.messages import Canary
 from escala.supervisor.replicas import Replica, Replicas
 
+_LOOK_EVERY = 0.1
+_PATIENCE = 60.0
+"""Seconds that a rollout waits for replicas that went down meanwhile."""
+
 Watch = Callable[[str, Sequence[str], float], Awaitable[dict[str, Served]]]
 """Return what replicas of a service, by number, did within the next so many seconds."""
 
@@ -63,13 +67,14 @@ class Rollout:
             if self._canary is not None and self._old:
                 await self._try(self._canary)
             while self._old or len(self._fresh) < self.wanted:
+                await self._until_some_may_change()
                 await self._start(self._room())
                 await self._retire(self._spare())
             await self._take_pinned_numbers()
         except Stopped as error:
             words = f"{error}; {await self._go_back()}"
             self._emit(RolloutFailed(self.service, words))
-            raise Stopped(f"{self.service}: {words}") from None
+            raise Stopped(words) from None
         if self._whole:
             self._replicas.release(self.service, self._release)
         self._emit(RolloutEnded(self.service, self.replaced, time.monotonic() - began))
@@ -93,9 +98,24 @@ class Rollout:
         for replica in started:
             replica.weight = weight
         await asyncio.gather(*(replica.child.wait_tried() for replica in started))
-        for replica in self._fresh:
+        for replica in started:
             if replica.child.state != "serving":
                 raise Stopped(f"{replica.name} does not become ready: {replica.child.why()}")
+        end = time.monotonic() + (self._limits.settle if started else 0)
+        while time.monotonic() < end:
+            await asyncio.sleep(min(_LOOK_EVERY, self._limits.settle))
+            for replica in started:
+                if replica.child.state not in {"serving", "draining"}:
+                    raise Stopped(f"{replica.name} was ready, and ended: {replica.child.why()}")
+
+    async def _until_some_may_change(self) -> None:
+        """Wait while so many are down, by whatever came between, that nobody can be spared and there is no room."""
+        end = time.monotonic() + _PATIENCE
+        while self._room() <= 0 and self._spare() <= 0:
+            if time.monotonic() > end:
+                down = [each for each in (*self._old, *self._fresh) if each.child.state != "serving"]
+                raise Stopped("; ".join(f"{replica.name}: {replica.child.why()}" for replica in down))
+            await asyncio.sleep(_LOOK_EVERY)
 
     async def _retire(self, count: int) -> None:
         going = self._old[:count]

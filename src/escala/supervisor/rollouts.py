@@ -85,8 +85,13 @@ class Rollouts:
     async def _run(self, rollout: Rollout) -> None:
         try:
             await rollout.run()
+            self._outcomes.pop(rollout.service, None)
         except Stopped as error:
             self._outcomes[rollout.service] = f"the last rollout was stopped: {error}"
+        except Exception as error:
+            self._outcomes[rollout.service] = f"the last rollout broke off: {error!r}"
+            message = {"message": f"the rollout of {rollout.service} broke off", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(message)
         finally:
             del self._running[rollout.service]
 

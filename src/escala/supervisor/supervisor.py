@@ -180,6 +180,7 @@ class Supervisor:
         least = min(1, self.project.config.services[service].replicas.min)
         if not least <= count <= MOST:
             raise EscalaError(f"{service} has between {least} and {MOST} replicas, not {count}")
+        self._autoscaler.begin_anew(service)
         before, after = self._replicas.scale(service, count)
         self._emit(Scaled(service, before, after))
 
@@ -199,12 +200,12 @@ class Supervisor:
             self._emit(ConfigurationApplied(len(applied.changes)))
         return applied
 
-    def roll(self, services: Sequence[str], canary: Canary | None = None) -> list[str]:
-        """Begin to replace the replicas of services, of all where none is named; return which."""
+    def roll(self, services: Sequence[str] | None, canary: Canary | None = None) -> list[str]:
+        """Begin to replace the replicas of services, of all for None; return which."""
         self._require_ready()
-        for service in services:
+        chosen = list(dict.fromkeys(self.project.config.services if services is None else services))
+        for service in chosen:
             self._require_known(service)
-        chosen = list(dict.fromkeys(services or self.project.config.services))
         for service in chosen:
             self._rollouts.require_none(service)
         for service in chosen:
@@ -262,8 +263,8 @@ class Supervisor:
         await self._unless_stopped(self._replicas.wait_first())
         await self._unless_stopped(self._open_gateway())
         self._keeper.start()
-        self._autoscaler.start()
-        self._recycler.start()
+        self._autoscaler.loop.start()
+        self._recycler.loop.start()
 
     async def _unless_stopped(self, step: Coroutine[Any, Any, None]) -> None:
         """Do `step`; give it up when somebody asks to stop."""
@@ -341,7 +342,7 @@ class Supervisor:
         self._emit(Stopping(self._stop_reasons[0] if self._stop_reasons else "the start failed"))
         if self._hanging_up is not None:
             self._hanging_up.cancel()
-        for loop in (self._keeper, self._autoscaler, self._recycler, self._rollouts):
+        for loop in (self._keeper, self._autoscaler.loop, self._recycler.loop, self._rollouts):
             await loop.stop()
         await self._backlog.close()
         await self._replicas.stop_leaving()
@@ -378,10 +379,12 @@ class Supervisor:
                 rolling = (await self.apply(dry=False)).rolling
                 self.roll([service for service in self.project.config.services if service not in rolling])
             except (EscalaError, OSError) as error:
-                self._emit(ReloadFailed("the project (SIGHUP)", str(error)))
+                self._emit(ReloadFailed("files (SIGHUP)", str(error)))
 
-        if self._hanging_up is None or self._hanging_up.done():
-            self._hanging_up = asyncio.create_task(renew(), name="SIGHUP")
+        if self._hanging_up is not None and not self._hanging_up.done():
+            self._emit(ReloadFailed("files (SIGHUP)", "the SIGHUP before is still being followed"))
+            return
+        self._hanging_up = asyncio.create_task(renew(), name="SIGHUP")
 
     @property
     def _url(self) -> str:
