@@ -99,7 +99,7 @@ KINDS = {"stubborn": STUBBORN, "never ready": NEVER_READY, "ends at once": ENDS_
 STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
 
 
-@pytest.mark.parametrize(("odd", "number"), product(KINDS, STOPS) if CHAOS else zip(KINDS, STOPS, strict=True))
+@pytest.mark.parametrize(("odd", "number"), list(product(KINDS, STOPS) if CHAOS else zip(KINDS, STOPS, strict=True)))
 def test_children_that_do_not_behave_hold_up_no_stop(
     start: Callable[[str], Up], odd: str, number: signal.Signals
 ) -> None:

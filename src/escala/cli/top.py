@@ -70,9 +70,14 @@ class View:
     """What came of the last key."""
     _before: dict[str, Histogram] = field(default_factory=dict)
     _recent: dict[str, Histogram] = field(default_factory=dict)
+    _asked: tuple[int, int] = (0, 0)
+    """What the shared cache had and had not, since the look before."""
 
     def take(self, status: Status, histograms: dict[str, Histogram]) -> None:
         """Show a newer state."""
+        earlier, now = self.status.cache, status.cache
+        if earlier and now and now.hits >= earlier.hits:
+            self._asked = (now.hits - earlier.hits, now.misses - earlier.misses)
         self.status = status
         self._recent = {name: quantiles.since(self._before.get(name, {}), each) for name, each in histograms.items()}
         self._before = histograms
@@ -120,6 +125,10 @@ class View:
             jobs = status.jobs
             oldest = f", the oldest for {format_duration(jobs.oldest_seconds)}" if jobs.waiting else ""
             parts.append(Text(f"jobs: {jobs.running:,} running, {jobs.waiting:,} waiting{oldest}"))
+        if status.cache is not None:
+            asked = sum(self._asked)
+            found = f", {self._asked[0] / asked:.0%} found" if asked else ""
+            parts.append(Text(f"shared cache: {asked:,} keys looked up since the last look{found}"))
         parts += [Text(line) for line in about]
         parts += [Text(""), Text(self.said, style="yellow"), Text(KEYS, style="dim")]
         return Group(*parts)

@@ -65,6 +65,13 @@ class JobsStatus(msgspec.Struct, kw_only=True):
     """How long the oldest due job has waited."""
 
 
+class CacheStatus(msgspec.Struct, kw_only=True):
+    """What the shared level of the cache (Valkey) was asked since it started."""
+
+    hits: int
+    misses: int
+
+
 class Status(msgspec.Struct, kw_only=True):
     project: str
     phase: str
@@ -79,6 +86,8 @@ class Status(msgspec.Struct, kw_only=True):
     services: list[ServiceStatus]
     jobs: JobsStatus | None
     """None where PostgreSQL does not answer, or where no worker runs."""
+    cache: CacheStatus | None
+    """None where Valkey does not answer."""
     metrics: str
     """The URL of the gateway's metrics."""
 

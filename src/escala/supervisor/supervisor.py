@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from escala.engines.valkey import lookups
 from escala.errors import EngineFailed, EscalaError
 from escala.events import (
     ConfigurationApplied,
@@ -52,7 +53,7 @@ from escala.supervisor.replica import environment_for
 from escala.supervisor.replicas import MOST, Replicas
 from escala.supervisor.revocations import RevocationKeeper, never_later_than
 from escala.supervisor.rollouts import Rollouts
-from escala.supervisor.status import JobsStatus, Status, describe, describe_service, memory_of
+from escala.supervisor.status import CacheStatus, JobsStatus, Status, describe, describe_service, memory_of
 
 GATEWAY = "gateway"
 GATEWAY_START_SECONDS = 10.0
@@ -162,6 +163,7 @@ class Supervisor:
                 for name, service in self._replicas.services.items()
             ],
             jobs=await self._jobs(),
+            cache=await self._cache(),
             metrics=f"{admin.url}/metrics" if admin else "",
         )
 
@@ -169,6 +171,10 @@ class Supervisor:
         workers = any(service.kind == "tasks" for service in self._replicas.services.values())
         counts = await self._backlog.all() if workers and self._phase == "ready" else None
         return JobsStatus(**counts._asdict()) if counts else None
+
+    async def _cache(self) -> CacheStatus | None:
+        found = await lookups(self._engines.valkey_url) if self._phase == "ready" else None
+        return CacheStatus(hits=found[0], misses=found[1]) if found else None
 
     # What may be asked of it while it runs
 
