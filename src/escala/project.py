@@ -8,8 +8,6 @@ from pathlib import Path
 from escala.config import Config, Replicas, Rollout, find, load
 from escala.layout import Layout
 
-_AT_ONCE = 0.001
-
 
 @dataclass(frozen=True)
 class Project:
@@ -34,7 +32,7 @@ class Project:
         file = (file or find(Path.cwd())).absolute()
         config = load(file, os.environ if environ is None else environ, settings)
         if single:
-            alone = {"replicas": Replicas(), "ports": (), "rollout": Rollout(settle=_AT_ONCE)}
+            alone = {"replicas": Replicas(), "ports": (), "rollout": Rollout.model_validate({"settle": "1ms"})}
             services = {name: each.model_copy(update=alone) for name, each in config.services.items()}
             config = config.model_copy(update={"services": services})
         layout = Layout.of(config.project.state, config.project.name, file.parent)

@@ -58,10 +58,12 @@ def dev(shop: Path) -> Iterator[tuple[Path, str, Path]]:
     with output.open("wb") as target:
         command = [sys.executable, "-m", "escala", "dev", "--bind", bind]
         process = subprocess.Popen(command, cwd=shop, stdout=target, stderr=subprocess.STDOUT)
-        wait_until(lambda: "is open at" in output.read_text(), "it is open", 60)
-        yield shop, f"http://{bind}", output
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        try:
+            wait_until(lambda: "is open at" in output.read_text() or process.poll() is not None, "it is open", 60)
+            yield shop, f"http://{bind}", output
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0, output.read_text()
 
 
 def test_dev_takes_over_changes_and_survives_mistakes(dev: tuple[Path, str, Path]) -> None:

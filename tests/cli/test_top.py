@@ -47,6 +47,7 @@ bind = "127.0.0.1:{port}"
 command = "{python} -m tests.gateway.small $PORT"
 replicas = {{ min = 1, max = 4 }}
 routes = ["/echo"]
+rollout = {{ settle = "100ms" }}
 """
 
 
@@ -111,6 +112,7 @@ def test_on_a_terminal(up: Up) -> None:
         terminal.press("r")
         wait_until(lambda: first not in [process["pid"] for process in up.replicas("web")], "it is restarted")
         terminal.press("q")
+        terminal.wait(lambda shown: terminal.process.poll() is not None, "it ends")
         assert terminal.process.wait(10) == 0
     finally:
         terminal.close()

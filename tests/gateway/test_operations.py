@@ -30,6 +30,7 @@ bind = "127.0.0.1:{port}"
 app = "tests.gateway.app:app"
 replicas = 2
 routes = ["/echo", "/slow"]
+rollout = {{ settle = "100ms" }}
 """
 
 

@@ -165,6 +165,7 @@ def test_a_version_that_ends_soon_after_it_was_ready_goes_back(roll: Callable[..
     assert versions(up, token_of(up)) == {"1"}
 
 
+@long
 def test_what_comes_during_a_rollout_waits_or_is_refused(roll: Callable[..., Up]) -> None:
     up = roll('rollout = { settle = "2s" }')
     with no_failure(up):
@@ -180,6 +181,7 @@ def test_what_comes_during_a_rollout_waits_or_is_refused(roll: Callable[..., Up]
     assert "Traceback" not in up.said()
 
 
+@long
 def test_a_file_of_variables_is_looked_at_when_it_changes_and_missed_only_while_it_is_named(
     roll: Callable[..., Up], folder: Path
 ) -> None:
@@ -241,6 +243,7 @@ def test_a_canary_that_is_well_becomes_all(roll: Callable[..., Up]) -> None:
     assert versions(up, token_of(up)) == {"2"}
 
 
+@long
 def test_hangup_takes_over_file_and_code(roll: Callable[..., Up]) -> None:
     up = roll()
     with no_failure(up):
@@ -321,6 +324,7 @@ routes = ["/task"]
 """
 
 
+@long
 def test_workers_follow_the_queue(roll: Callable[..., Up], folder: Path) -> None:
     (folder / "inner").mkdir()
     write(

@@ -15,7 +15,7 @@ import pytest
 from escala.process import has_ended
 from escala.supervisor.ports import free_port
 from tests.load import run
-from tests.support import CHAOS, REPOSITORY, Up, escala, wait_until, write
+from tests.support import CHAOS, REPOSITORY, Up, escala, long, wait_until, write
 
 PROJECT = """
 [project]
@@ -138,6 +138,7 @@ def test_a_child_that_gets_a_signal_comes_back(start: Callable[[str], Up]) -> No
         assert f"killed by {number.name}" in up.said()
 
 
+@long
 def test_a_stopped_child_is_taken_out_and_killed_when_it_must_go(start: Callable[[str], Up]) -> None:
     up = start(ENDS_AT_ONCE).wait_open()
     os.kill(up.replicas("web")[1]["pid"], signal.SIGSTOP)
@@ -164,6 +165,7 @@ def test_a_flood_of_output_blocks_nobody_and_is_kept_as_far_as_it_says(start: Ca
     assert state(up, "web") == "serving"
 
 
+@long
 def test_a_stubborn_one_is_killed_when_it_is_scaled_away(start: Callable[[str], Up]) -> None:
     up = start(STUBBORN).wait_open()
     run(up, "scale", "odd=2")

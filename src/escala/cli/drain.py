@@ -11,7 +11,7 @@ from escala.config.units import format_duration
 from escala.errors import EscalaError
 from escala.supervisor.client import Client
 
-_LOOK_EVERY = 0.05
+_LOOK_EVERY = 0.1
 
 Replica = Annotated[str, typer.Argument(metavar="SERVICE/REPLICA", help='Which one, such as "web/2".')]
 Resume = Annotated[bool, typer.Option("--resume", help="Send it requests again.")]

@@ -11,7 +11,7 @@ from escala.config.units import format_duration
 from escala.errors import ConfigError, EscalaError
 from escala.supervisor.client import Client
 
-_LOOK_EVERY = 0.05
+_LOOK_EVERY = 0.1
 
 Wanted = Annotated[list[str], typer.Argument(metavar="SERVICE=N...", help="How many replicas a service shall have.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Whether to return only when it is so.")]
