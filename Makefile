@@ -13,7 +13,7 @@ demo: $(VENV)/.demo ## install what is missing and start the laboratory on http:
 	@$(BIN)/escala demo
 
 test: $(VENV)/.dev ## run the tests on the real engines
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 chaos: $(VENV)/.dev ## the long forms of the tests that kill, harass and replace under load (about 5 minutes)
 	@CHAOS=1 CHAOS_KILLS=16 SLOW_CONNECTIONS=1000 $(BIN)/python -m pytest tests/laboratory/test_kill.py \

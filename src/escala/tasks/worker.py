@@ -230,7 +230,8 @@ class Worker:
 
 
 def _last_line(error: BaseException) -> str:
-    return traceback.format_exception_only(error)[-1].strip()
+    words = traceback.format_exception_only(error)[-1].strip()
+    return words.encode("utf-8", "replace").decode()  # a file's name may hold what no text can (surrogates)
 
 
 def _words(error: BaseException) -> str:
