@@ -34,10 +34,10 @@ def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
         Layout(tmp_path / ("x" * 100)).create()
 
 
-def test_a_state_folder_that_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+def test_a_state_folder_that_cannot_be(folder: Path) -> None:
+    (folder / "file").touch()
     with pytest.raises(StartError, match="cannot make the state folder"):
-        Layout(tmp_path / "file" / "state").create()
+        Layout(folder / "file" / "state").create()
 
 
 def test_atomic_writes_leave_nothing_behind(tmp_path: Path) -> None:

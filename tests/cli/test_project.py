@@ -79,11 +79,15 @@ def test_dev_takes_over_changes_and_survives_mistakes(dev: tuple[Path, str, Path
     assert "SyntaxError: invalid syntax" in said
     assert "importlib" not in said
     assert "hi" in httpx.get(f"{url}/hello").json()
+    web.write_text(good)
+    wait_until(lambda: "hello" in httpx.get(f"{url}/hello").json(), "it is mended")
     file = shop / "escala.toml"
-    file.write_text(file.read_text().replace('"/squares", ', '{ path = "/squares", public = true }, '))
+    mended = file.read_text().replace('"/squares", ', '{ path = "/squares", public = true }, ')
+    file.write_text(mended)
     wait_until(lambda: httpx.get(f"{url}/squares/3").status_code == 200, "the file's change is there")
     file.write_text("[nonsense")
     wait_until(lambda: "is not valid TOML" in output.read_text(), "the file's mistake is shown")
+    file.write_text(mended)
 
     def shown(*words: str) -> str:
         done = escala("logs", *words, cwd=shop)
