@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from escala.process import has_ended
+from escala.process import is_same_process
 
 
 class Numbering:
@@ -42,9 +42,9 @@ def worker_of(pid: int) -> str:
     try:
         return f"{pid}@{psutil.Process(pid).create_time():.2f}"
     except psutil.Error:
-        return f"{pid}@"
+        return f"{pid}@0"
 
 
 def _has_ended(worker: str) -> bool:
-    pid = int(worker.partition("@")[0])
-    return has_ended(pid) or worker != worker_of(pid)
+    pid, _, started = worker.partition("@")
+    return not is_same_process(int(pid), float(started))

@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from escala.hosts import LABEL
+
 
 def self_signed(hosts: Sequence[str], days: int) -> str:
     """Return certificate and key as PEM for host names and addresses; raise ValueError for what is none."""
@@ -35,7 +37,7 @@ def self_signed(hosts: Sequence[str], days: int) -> str:
     return (certificate.public_bytes(serialization.Encoding.PEM) + private).decode()
 
 
-_HOST = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
+_HOST = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}", re.IGNORECASE)
 
 
 def _name(host: str) -> x509.GeneralName:

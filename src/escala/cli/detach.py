@@ -14,7 +14,6 @@ from escala.cli.tables import status_table
 from escala.errors import AlreadyRunning, NotRunning
 from escala.project import Project
 from escala.supervisor.client import Client
-from escala.supervisor.status import Status
 
 _LOOK_EVERY = 0.1
 
@@ -23,7 +22,7 @@ def start_detached(project: Project, settings: Sequence[str]) -> None:
     """Start `escala up` in the background and return when it is open; exit with its code where it fails."""
     client = Client(project)
     try:
-        raise AlreadyRunning(project.name, client.status().pid)
+        raise AlreadyRunning(project.name, client.status(brief=True).pid)
     except NotRunning:
         pass
     project.layout.create()
@@ -38,32 +37,31 @@ def start_detached(project: Project, settings: Sequence[str]) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    status = _follow(process, client, output)
-    if status is None:
+    if not _follow(process, client, output):
         raise typer.Exit(process.returncode or 1)
+    status = client.status()
     out.print()
     out.print(status_table(status))
     stop = command_line("down", project, settings)
     out.print(f"\n{status.project} is open at [bold]{status.url}[/] — stop it with `{stop}`")
 
 
-def _follow(process: "subprocess.Popen[bytes]", client: Client, output: Path) -> Status | None:
-    """Show what the supervisor prints until it is open; None where it ended instead."""
+def _follow(process: "subprocess.Popen[bytes]", client: Client, output: Path) -> bool:
+    """Show what the supervisor prints until it is open, or has ended instead; return whether it is open."""
     with output.open(encoding="utf-8", errors="replace") as lines:
         while True:
             ended = process.poll() is not None
-            status = _ready(client) if not ended else None
+            is_open = not ended and _is_open(client)
             for line in lines:
-                if status is None or "│" in line:  # the table is printed here, in this terminal's width
+                if not is_open or "│" in line:  # the table is printed here, in this terminal's width
                     out.print(line.rstrip("\n"), markup=False)
-            if ended or status is not None:
-                return status
+            if ended or is_open:
+                return is_open
             time.sleep(_LOOK_EVERY)
 
 
-def _ready(client: Client) -> Status | None:
+def _is_open(client: Client) -> bool:
     try:
-        status = client.status()
+        return client.status(brief=True).phase == "ready"
     except NotRunning:
-        return None
-    return status if status.phase == "ready" else None
+        return False

@@ -22,7 +22,7 @@ def down(file: File = None, settings: Settings = None, timeout: Timeout = 60.0) 
     project = open_project(file, settings)
     client = Client(project)
     began = time.monotonic()
-    pid = client.status().pid
+    pid = client.status(brief=True).pid
     client.stop()
     while not has_ended(pid):
         if time.monotonic() - began > timeout:

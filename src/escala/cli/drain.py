@@ -36,4 +36,4 @@ def drain(
 
 
 def _inflight(client: Client, replica: str) -> int:
-    return sum(p.inflight or 0 for p in client.status().processes if f"{p.service}/{p.replica}" == replica)
+    return sum(p.inflight or 0 for p in client.status(brief=True).processes if f"{p.service}/{p.replica}" == replica)

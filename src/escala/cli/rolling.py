@@ -16,7 +16,7 @@ def wait_rolled(client: Client, services: Sequence[str], timeout: float) -> None
     began = time.monotonic()
     said: dict[str, str] = {}
     while True:
-        words = {each.name: each.rollout for each in client.status().services if each.name in services}
+        words = {each.name: each.rollout for each in client.status(brief=True).services if each.name in services}
         running = {name: text for name, text in words.items() if text.startswith("rolling out")}
         for name, text in running.items():
             if said.get(name) != text:

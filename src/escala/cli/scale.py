@@ -53,7 +53,7 @@ def _parse(wanted: list[str]) -> dict[str, int]:
 def _missing(client: Client, counts: dict[str, int]) -> str:
     """Return, in words, what is not yet as wanted."""
     words = []
-    processes = client.status().processes
+    processes = client.status(brief=True).processes
     for service, count in counts.items():
         mine = [process for process in processes if process.service == service]
         ready = sum(process.state == "serving" and not process.drained for process in mine)

@@ -6,6 +6,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
+from escala.hosts import LABEL
+
 
 class Section(BaseModel):
     """A table of escala.toml: frozen, and a key that it does not know is an error."""
@@ -96,17 +98,16 @@ HashKey = Annotated[
 ]
 VariableName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable's name of letters, digits and _")]
 VariableValue = Annotated[str, matching(r"[^\0]*", "a text without a NUL")]
-_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HostPattern = Annotated[
     str,
     matching(
-        rf"(\*\.)?{_LABEL}(\.{_LABEL}){{0,8}}", 'a host in small letters such as "api.example.com" or "*.example.com"'
+        rf"(\*\.)?{LABEL}(\.{LABEL}){{0,8}}", 'a host in small letters such as "api.example.com" or "*.example.com"'
     ),
 ]
 Origin = Annotated[
     str,
     matching(
-        rf"\*|[a-z][a-z0-9+.-]{{0,20}}://{_LABEL}(\.{_LABEL}){{0,8}}(:\d{{1,5}})?",
+        rf"\*|[a-z][a-z0-9+.-]{{0,20}}://{LABEL}(\.{LABEL}){{0,8}}(:\d{{1,5}})?",
         'an origin such as "https://shop.example"',
     ),
 ]

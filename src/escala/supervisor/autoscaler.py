@@ -32,6 +32,8 @@ class Autoscaler:
         self._histories: dict[str, deque[Sample]] = {}
         self._requests: dict[str, int] = {}
         self._decisions: dict[str, Decision] = {}
+        self._rolled: set[str] = set()
+        """Workers whose new version may have other tasks."""
         self.loop = Loop("autoscaler", self._follow)
 
     def begin_anew(self, service: str) -> None:
@@ -72,7 +74,10 @@ class Autoscaler:
         now = time.monotonic()
         if service.kind == "tasks":
             if self._rollouts.running(name):
-                self._backlog.forget(service.target)  # the new version may have others
+                self._rolled.add(name)
+            elif name in self._rolled:
+                self._rolled.discard(name)
+                self._backlog.forget(service.target)
             counts = await self._backlog.of(service.target, lambda: self._replicas.spec_of(name))
             if counts is None:
                 return None

@@ -32,8 +32,9 @@ class Client:
     def __init__(self, project: Project) -> None:
         self._project = project
 
-    def status(self) -> Status:
-        return _decode(self._call("GET", "/status"), Status)
+    def status(self, *, brief: bool = False) -> Status:
+        """Return what runs; without memory, jobs and cache where a brief answer will do."""
+        return _decode(self._call("GET", "/status?brief" if brief else "/status"), Status)
 
     def stop(self) -> None:
         self._call("POST", "/stop")

@@ -21,7 +21,7 @@ from escala.supervisor.status import Status
 class Operated(Protocol):
     """What may be asked of a running project."""
 
-    async def status(self) -> Status: ...
+    async def status(self, *, brief: bool) -> Status: ...
     def ask_to_stop(self, reason: str) -> None: ...
     def scale(self, service: str, count: int) -> None: ...
     async def drain(self, replica: str, drained: bool) -> None: ...
@@ -32,7 +32,7 @@ class Operated(Protocol):
 
 
 class Control:
-    """Serves GET /status and POST /stop, /scale, /drain, /apply, /roll, /revoke, /reload; bodies are JSON."""
+    """Serves GET /status (?brief) and POST /stop, /scale, /drain, /apply, /roll, /revoke, /reload; bodies are JSON."""
 
     def __init__(self, path: Path, operated: Operated) -> None:
         self._path = path
@@ -55,7 +55,7 @@ class Control:
             await self._task
 
     async def _status(self, request: Request) -> Response:
-        return _json(await self._operated.status())
+        return _json(await self._operated.status(brief="brief" in request.query_params))
 
     async def _stop(self, request: Request) -> Response:
         self._operated.ask_to_stop("asked by `escala down`")

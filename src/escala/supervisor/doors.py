@@ -20,6 +20,7 @@ class Doors:
             self._bind_fd = self._reserve(gateway.bind, "the gateway (gateway.bind)")
             admin = gateway.admin or Address("127.0.0.1", ports.free_port())
             self._admin_fd = self._reserve(admin, "the gateway's metrics (gateway.admin)")
+            self._sockets[-1].listen()  # a port that somebody else found free too is now taken for them
             self._redirect_fd = None
             if gateway.tls is not None and gateway.tls.redirect is not None:
                 self._redirect_fd = self._reserve(gateway.tls.redirect, "the redirect to HTTPS (gateway.tls.redirect)")

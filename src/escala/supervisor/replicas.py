@@ -178,19 +178,20 @@ class Replicas:
         ports = services(project.config)[service_name].ports
         return any(
             services(replica.release.config)[service_name].ports != ports
-            or (replica.spec is not None and replica.spec != self._spec(project, replica))
+            or (
+                replica.spec is not None
+                and replica.spec != self._spec(project, service_name, replica.number, replica.address)
+            )
             for replica in self.staying(service_name)
         )
 
     def spec_of(self, service_name: str) -> ProcessSpec:
         """Return what a further replica of a service would be, wherever it listens."""
-        release = self.release_of(service_name)
-        environment = self._environment(release, service_name, replica_name(service_name, 1))
-        return replica_spec(release, service_name, 1, _NO_ADDRESS, environment)
+        return self._spec(self.release_of(service_name), service_name, 1, _NO_ADDRESS)
 
-    def _spec(self, project: Project, replica: Replica) -> ProcessSpec:
-        environment = self._environment(project, replica.service, replica.name)
-        return replica_spec(project, replica.service, replica.number, replica.address, environment)
+    def _spec(self, project: Project, service_name: str, number: int, address: Address) -> ProcessSpec:
+        environment = self._environment(project, service_name, replica_name(service_name, number))
+        return replica_spec(project, service_name, number, address, environment)
 
     def count(self, service_name: str) -> int:
         """Return how many replicas a service has that are there to stay."""
@@ -227,7 +228,7 @@ class Replicas:
 
         async def prepare() -> ProcessSpec:
             replica.address = _address(replica, service)
-            replica.spec = self._spec(release, replica)
+            replica.spec = self._spec(release, service_name, number, replica.address)
             return replica.spec
 
         async def changed(state: ServerState) -> None:

@@ -41,7 +41,7 @@ class Rollout:
         canary: Canary | None,
         watch: Watch,
         emit: Emit,
-        only: Sequence[Replica] = (),
+        only: Sequence[Replica],
     ) -> None:
         self.service = service
         self.replaced = 0
@@ -92,21 +92,24 @@ class Rollout:
         return min(len(self._old), spared + sum(replica not in serving for replica in self._old))
 
     async def _start(self, count: int, weight: int = FULL_WEIGHT) -> None:
-        """Start new ones, and wait until they serve."""
+        """Start new ones, and wait until they serve and have settled."""
         started = [self._replicas.add(self.service, self._release) for _ in range(count)]
-        self._fresh += started
         for replica in started:
             replica.weight = weight
-        await asyncio.gather(*(replica.child.wait_tried() for replica in started))
-        for replica in started:
-            if replica.child.state != "serving":
-                raise Stopped(f"{replica.name} does not become ready: {replica.child.why()}")
+        await self._until_serving(started)
         end = time.monotonic() + (self._limits.settle if started else 0)
         while time.monotonic() < end:
             await asyncio.sleep(min(_LOOK_EVERY, self._limits.settle))
             for replica in started:
                 if replica.child.state not in {"serving", "draining"}:
                     raise Stopped(f"{replica.name} was ready, and ended: {replica.child.why()}")
+
+    async def _until_serving(self, started: Sequence[Replica]) -> None:
+        self._fresh += started
+        await asyncio.gather(*(replica.child.wait_tried() for replica in started))
+        for replica in started:
+            if replica.child.state != "serving":
+                raise Stopped(f"{replica.name} does not become ready: {replica.child.why()}")
 
     async def _until_some_may_change(self) -> None:
         """Wait while so many are down, by whatever came between, that nobody can be spared and there is no room."""
@@ -147,10 +150,7 @@ class Rollout:
         for number in self._numbers:
             if number <= pinned and self._replicas.is_free(self.service, number):
                 beyond = max(self._fresh, key=lambda replica: replica.number)
-                moved = self._replicas.add(self.service, self._release, number)
-                self._fresh.append(moved)
-                if not await moved.child.wait_tried():
-                    raise Stopped(f"{moved.name} does not become ready: {moved.child.why()}")
+                await self._until_serving([self._replicas.add(self.service, self._release, number)])
                 self._fresh.remove(beyond)
                 await self._replicas.retire(beyond)
 

@@ -45,11 +45,20 @@ class Rollouts:
         """Begin to replace the replicas of a service; raise EscalaError where that is under way already."""
         self.require_none(service)
         self._outcomes.pop(service, None)
-        self._begin(Rollout(self._replicas, service, release, canary=canary, watch=self._watch, emit=self._emit))
+        self._begin(service, release, canary=canary)
 
-    def _begin(self, rollout: Rollout) -> None:
-        service = rollout.service
-        self._running[service] = rollout
+    def recycle(self, replica: Replica) -> None:
+        """Begin to replace one replica by another like it, unless its service is being rolled out."""
+        service = replica.service
+        if not self.running(service):
+            self._begin(service, self._replicas.release_of(service), only=[replica])
+
+    def _begin(
+        self, service: str, release: Project, *, canary: Canary | None = None, only: Sequence[Replica] = ()
+    ) -> None:
+        rollout = self._running[service] = Rollout(
+            self._replicas, service, release, canary=canary, watch=self._watch, emit=self._emit, only=only
+        )
         task = asyncio.create_task(self._run(rollout), name=f"rollout of {service}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -57,20 +66,6 @@ class Rollouts:
     def outdated(self, project: Project) -> list[str]:
         """Return the services whose replicas would be others if they were started from `project`."""
         return [name for name in project.config.services if self._replicas.would_differ(name, project)]
-
-    def recycle(self, replica: Replica) -> None:
-        """Begin to replace one replica by another like it, unless its service is being rolled out."""
-        if replica.service not in self._running:
-            rollout = Rollout(
-                self._replicas,
-                replica.service,
-                replica.release,
-                canary=None,
-                watch=self._watch,
-                emit=self._emit,
-                only=[replica],
-            )
-            self._begin(rollout)
 
     async def wait(self) -> None:
         """Wait until none is under way."""

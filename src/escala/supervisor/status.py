@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Iterable
 
 import msgspec
 import psutil
@@ -25,7 +26,7 @@ class ProcessStatus(msgspec.Struct, kw_only=True):
     uptime: float | None
     """Seconds since it was ready."""
     memory: int | None
-    """Bytes (proportional set size) of the process and its children."""
+    """Bytes (proportional set size) of the process and its children; None in a brief answer."""
 
     drained: bool = False
     """Whether it gets no new requests."""
@@ -81,13 +82,13 @@ class Status(msgspec.Struct, kw_only=True):
     started_at: float
     """Seconds since the epoch."""
     memory: int | None
-    """Bytes of the supervisor itself."""
+    """Bytes of the supervisor itself; None in a brief answer."""
     processes: list[ProcessStatus]
     services: list[ServiceStatus]
     jobs: JobsStatus | None
-    """None where PostgreSQL does not answer, or where no worker runs."""
+    """None where PostgreSQL does not answer, where no worker runs, and in a brief answer."""
     cache: CacheStatus | None
-    """None where Valkey does not answer."""
+    """None where Valkey does not answer, and in a brief answer."""
     metrics: str
     """The URL of the gateway's metrics."""
 
@@ -110,20 +111,20 @@ def describe_service(
     )
 
 
-def describe(child: Child, address: str, drained: bool = False, traffic: Traffic | None = None) -> ProcessStatus:
+def describe(child: Child, address: str, *, drained: bool, traffic: Traffic | None) -> ProcessStatus:
+    """Return what a child does, without its memory: that takes long to measure (`measure`)."""
     service, _, replica = child.name.partition("/")
     alive = child.process is not None and child.process.returncode is None
-    pid = child.process.pid if child.process is not None and alive else None
     return ProcessStatus(
         service=service,
         replica=replica,
         address=address,
-        pid=pid,
+        pid=child.process.pid if child.process is not None and alive else None,
         state=child.state,
         crashing=child.crashing,
         restarts=child.restarts,
         uptime=time.time() - child.ready_at if child.ready_at else None,
-        memory=memory_of(pid) if pid else None,
+        memory=None,
         drained=drained,
         inflight=traffic.inflight if traffic else None,
         queued=traffic.queued if traffic else None,
@@ -131,6 +132,12 @@ def describe(child: Child, address: str, drained: bool = False, traffic: Traffic
         requests=traffic.requests if traffic else None,
         errors=traffic.errors if traffic else None,
     )
+
+
+def measure(processes: Iterable[ProcessStatus]) -> None:
+    """Fill in how much memory each process uses."""
+    for process in processes:
+        process.memory = memory_of(process.pid) if process.pid else None
 
 
 def memory_of(pid: int, *, with_children: bool = True) -> int | None:

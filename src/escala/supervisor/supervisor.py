@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from escala.engines.valkey import lookups
@@ -53,7 +53,7 @@ from escala.supervisor.replica import environment_for
 from escala.supervisor.replicas import MOST, Replicas
 from escala.supervisor.revocations import RevocationKeeper, never_later_than
 from escala.supervisor.rollouts import Rollouts
-from escala.supervisor.status import CacheStatus, JobsStatus, Status, describe, describe_service, memory_of
+from escala.supervisor.status import CacheStatus, JobsStatus, Status, describe, describe_service, measure, memory_of
 
 GATEWAY = "gateway"
 GATEWAY_START_SECONDS = 10.0
@@ -135,13 +135,17 @@ class Supervisor:
             for child in self._children().values():
                 child.kill()
 
-    async def status(self) -> Status:
+    async def status(self, *, brief: bool = False) -> Status:
+        """Return what runs; a brief answer leaves out memory, jobs and cache, for whoever asks many times a second."""
         traffic = {(each.service, each.server): each for each in await self._balancer.traffic()}
         processes = []
         for name, child in self._children().items():
             service, _, number = name.partition("/")
             counted = traffic.get((service, number)) if number else None
-            processes.append(describe(child, self._address(name), self._replicas.gets_no_requests(name), counted))
+            drained = self._replicas.gets_no_requests(name)
+            processes.append(describe(child, self._address(name), drained=drained, traffic=counted))
+        if not brief:
+            await asyncio.to_thread(measure, processes)
         admin = self._doors.admin if self._doors else None
         return Status(
             project=self.project.name,
@@ -149,7 +153,7 @@ class Supervisor:
             pid=os.getpid(),
             url=self._url,
             started_at=self._started_at,
-            memory=memory_of(os.getpid(), with_children=False),
+            memory=None if brief else memory_of(os.getpid(), with_children=False),
             processes=processes,
             services=[
                 describe_service(
@@ -162,8 +166,8 @@ class Supervisor:
                 )
                 for name, service in self._replicas.services.items()
             ],
-            jobs=await self._jobs(),
-            cache=await self._cache(),
+            jobs=None if brief else await self._jobs(),
+            cache=None if brief else await self._cache(),
             metrics=f"{admin.url}/metrics" if admin else "",
         )
 
@@ -348,8 +352,8 @@ class Supervisor:
         self._emit(Stopping(self._stop_reasons[0] if self._stop_reasons else "the start failed"))
         if self._hanging_up is not None:
             self._hanging_up.cancel()
-        for loop in (self._keeper, self._autoscaler.loop, self._recycler.loop, self._rollouts):
-            await loop.stop()
+        working = (self._keeper, self._autoscaler.loop, self._recycler.loop, self._rollouts)
+        self._say_failures(await asyncio.gather(*(each.stop() for each in working), return_exceptions=True))
         await self._backlog.close()
         await self._replicas.stop_leaving()
         if self._doors is not None:
@@ -358,13 +362,15 @@ class Supervisor:
         collector = [self._collector] if self._collector else []
         for group in (gateway, [*self._replicas.children.values(), *collector], self._engines.children.values()):
             # What goes wrong with one is no reason to leave the others running.
-            outcomes = await asyncio.gather(*(child.stop() for child in group), return_exceptions=True)
-            for error in outcomes:
-                if error is not None:
-                    self._logs.say(f"while stopping: {error!r}")
+            self._say_failures(await asyncio.gather(*(child.stop() for child in group), return_exceptions=True))
         if self._doors is not None:
             self._doors.close()
         self._emit(Stopped(time.monotonic() - began))
+
+    def _say_failures(self, outcomes: Iterable[BaseException | None]) -> None:
+        for error in outcomes:
+            if error is not None:
+                self._logs.say(f"while stopping: {error!r}")
 
     # What all of it uses
 
