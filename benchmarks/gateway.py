@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from benchmarks.load import Measured, measure
 from benchmarks.peers import PEERS
 from benchmarks.processes import escala_up, processor_seconds, required, running, scratch_folder, token
@@ -68,12 +70,19 @@ def compare(folder: Path, rounds: int, seconds: int) -> None:
         figures = table(found)
         mine = sum(each.requests for each in found["escala"]) * (seconds + 1) / seconds  # the warming up too
         figures["collector_us"] = round(collector / mine * 1e6, 1)
-        print(f"\nthe access log's collector, beside it: {figures['collector_us']} µs a request\n")
+        figures["lost_lines"] = lost_lines(project)
+        print(f"\nthe access log's collector, beside it: {figures['collector_us']} µs a request,", end=" ")
+        print(f"{figures['lost_lines']} lines lost\n")
         pair = {each.name: each for each in contestants if each.name in {"escala", "bare haproxy"}}
         for path in (*SIZES, "/stream"):
             figures[f"time_{path.rpartition('/')[2]}_vs_bare_haproxy"] = round(streams(pair, path, key), 3)
     print()
     print(json.dumps(figures))
+
+
+def lost_lines(project: Project) -> int:
+    answer = httpx.get(f"{Client(project).status().metrics}/routes").text
+    return int(answer.rpartition("escala_access_log_lost_total ")[2].split()[0])
 
 
 def write_project(folder: Path, upstreams: tuple[int, int], stream: int) -> None:

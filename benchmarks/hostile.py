@@ -2,7 +2,7 @@
 
 One client asks at a steady pace through the gateway: alone, beside each kind of attacker, and beside the same attacker
 aiming at an nginx that has nothing to do with it. The attacker is a process of its own on the same machine, and what
-its use of the processors costs is seen in the last of the three. A request fails with another answer than 200.
+its use of the processors costs is seen in the last of the three. Floods come at moments that are independent of each other. A request fails with another answer than 200.
 
     python -m benchmarks.hostile [--seconds 8] [--slow 1000] [--rate 10000]
 """
@@ -10,13 +10,15 @@ its use of the processors costs is seen in the last of the three. A request fail
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import multiprocessing
 import random
+import socket
 import string
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from multiprocessing.queues import Queue
 
 from benchmarks.processes import escala_up, required, running, scratch_folder, token
@@ -24,7 +26,8 @@ from escala.supervisor.ports import free_port
 
 PACE = 0.004
 """Seconds between two good requests."""
-FLOOD_CONNECTIONS = 16
+CONNECTIONS = 16
+"""Open at a time, of an attacker that floods."""
 
 Attack = Callable[["Target"], Awaitable[None]]
 
@@ -72,14 +75,14 @@ class Target:
         self.statuses: Counter[str] = Counter()
         """What an attacker was answered."""
 
-    async def answer(self, raw: bytes) -> None:
-        """Send something on a connection of its own, and count the answer."""
-        with contextlib.suppress(OSError, TimeoutError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            async with asyncio.timeout(15):
-                writer.write(raw)
-                self.statuses[(await reader.read(65536))[9:12].decode()] += 1
-            writer.close()
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
+
+    def count(self, connection: socket.socket) -> None:
+        """Wait for the answer to what was sent on a connection."""
+        with contextlib.suppress(OSError):
+            self.statuses[connection.recv(65536)[9:12].decode() or "closed"] += 1
 
 
 async def slow_heads_and_bodies(target: Target) -> None:
@@ -103,29 +106,40 @@ async def slow_heads_and_bodies(target: Target) -> None:
 async def wrong_tokens(target: Target) -> None:
     header, payload, signature = target.key.split(".")
     letters = string.ascii_letters + string.digits
-    made = random.Random(7)
-
-    async def flood() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
-        due = time.perf_counter()
-        while True:
-            due += FLOOD_CONNECTIONS / target.rate
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            noise = signature[:-24] + "".join(made.choices(letters, k=24))
-            wrong = f"GET /data HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {header}.{payload}.{noise}\r\n\r\n"
-            writer.write(wrong.encode())
-            head = await reader.readuntil(b"\r\n\r\n")
-            await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
-            target.statuses[head[9:12].decode()] += 1
-
-    await asyncio.gather(*(flood() for _ in range(FLOOD_CONNECTIONS)))
+    connections = deque(socket.create_connection(target.address) for _ in range(CONNECTIONS))
+    waiting: deque[socket.socket] = deque()
+    async for _ in at_random(target.rate):
+        if len(waiting) == CONNECTIONS:
+            connections.append(waiting.popleft())
+            target.count(connections[-1])
+        noise = signature[:-24] + "".join(random.choices(letters, k=24))
+        wrong = f"GET /data HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {header}.{payload}.{noise}\r\n\r\n"
+        connections[0].sendall(wrong.encode())
+        waiting.append(connections.popleft())
 
 
 async def floods_of_headers(target: Target) -> None:
     head = f"GET /data HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {target.key}\r\n".encode()
     shapes = [b"X: 1\r\n" * 500, b"X: " + b"a" * 20_000 + b"\r\n", b"Content-Length: 1\r\nContent-Length: 2\r\n"]
-    while True:
-        await asyncio.gather(*(target.answer(head + shapes[number % 3] + b"\r\n") for number in range(48)))
+    waiting: deque[socket.socket] = deque()
+    async for number in at_random(target.rate):
+        if len(waiting) == CONNECTIONS:
+            with waiting.popleft() as connection:
+                target.count(connection)
+        waiting.append(socket.create_connection(target.address))
+        with contextlib.suppress(ConnectionError):  # refused before all was said
+            waiting[-1].sendall(head + shapes[number % 3] + b"\r\n")
+
+
+async def at_random(rate: int) -> AsyncIterator[int]:
+    """Yield at moments that are independent of each other, so many a second as far as this process can."""
+    due = time.perf_counter()
+    for number in itertools.count():
+        due += random.expovariate(rate)
+        time.sleep(max(0.0, due - time.perf_counter()))  # an event loop's clock ticks once a millisecond
+        if number % 100 == 0:
+            await asyncio.sleep(0)
+        yield number
 
 
 ATTACKS: tuple[Attack, ...] = (slow_heads_and_bodies, wrong_tokens, floods_of_headers)

@@ -85,6 +85,7 @@ def test_it_names_every_option() -> None:
         "auth.max_ttl",
         "auth.remember",
         "auth.remember_for",
+        "auth.wrong_tokens",
         "services.*.drain_timeout",
         "services.*.protocol",
         "services.*.start_timeout",

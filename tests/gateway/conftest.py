@@ -20,6 +20,7 @@ threads = 2
 
 [auth]
 remember_for = "10s"
+wrong_tokens = 100000
 
 [services.web]
 app = "tests.gateway.app:app"

@@ -27,6 +27,8 @@ from tests.support import minimal_config, wait_until
 
 SCOPES = [f"s{number}" for number in range(70)]  # more than two words of bits
 
+AUTH = {"max_ttl": "1h", "remember": 1000, "remember_for": "1h", "wrong_tokens": 200}
+
 
 class Alone:
     """HAProxy with our configuration and nothing behind it: 503 says that a token was good."""
@@ -38,7 +40,7 @@ class Alone:
         self.store.trust(self.elliptic.as_dict(private=False, use="sig", alg="ES256"))
         routes = [{"path": f"/{scope}", "scopes": [scope]} for scope in SCOPES]
         web = {"app": "a:b", "routes": [*routes, "/any", {"path": "/two", "scopes": ["s1", "s69"]}]}
-        config = minimal_config(services={"web": web}, auth={"max_ttl": "1h", "remember": 1000, "remember_for": "1h"})
+        config = minimal_config(services={"web": web}, auth=AUTH)
         keys = []
         for number, public in enumerate(self.store.public_keys()):
             (folder / f"{number}.pem").write_text(public.pem)
@@ -112,6 +114,23 @@ def test_known_tokens_leave_a_row_and_wrong_ones_none(alone: Alone) -> None:
     assert alone.rows() == before + 1
     assert [alone.status(f"{token[:-4]}{n:04}") for n in range(50)] == [401] * 50
     assert alone.rows() == before + 1
+
+
+def test_an_address_has_a_budget_of_wrong_tokens(alone: Alone) -> None:
+    known, fresh = alone.token(), alone.token()
+    with httpx.Client(base_url=alone.url) as client:
+
+        def answer(token: str) -> httpx.Response:
+            return client.get("/any", headers={"Authorization": f"Bearer {token}"})
+
+        assert answer(known).status_code == 503
+        wrong = f"{known[:-4]}wxyz"
+        wait_until(lambda: any(answer(wrong).status_code == 429 for _ in range(100)), "the budget is spent")
+        refused = answer(fresh)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert answer(known).status_code == 503
+        wait_until(lambda: answer(fresh).status_code == 503, "the budget is there again")
+    alone.command("clear table escala.refused")
 
 
 def test_a_known_token_is_not_good_for_longer_than_it_says(alone: Alone) -> None:

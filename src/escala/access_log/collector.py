@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -28,8 +29,15 @@ SUBJECTS = 200_000
 """Tokens whose subject is remembered: HAProxy names it only when it verifies a token, not when it finds it again."""
 
 _CHUNK = 256 * 1024
-_PAUSE = 0.02
-"""Seconds to let lines gather: woken for each, this would take as much of the processor as the gateway does."""
+_DRAINED = 16 * 1024
+"""Bytes that HAProxy sends at a time where it has more than it could send before."""
+_PAUSE = 0.1
+"""Seconds to let lines gather: sent and taken one by one, they would cost as much as the requests themselves. HAProxy
+fills the socket with single lines, and what comes after goes in large pieces."""
+_BREATH = 0.001
+"""Seconds between slices of lines, so that no request waits long for the processor that they are taken on."""
+_SLICE = 64
+_MOST_SLICES = 8
 
 
 class Collector:
@@ -48,13 +56,19 @@ class Collector:
         self._receiving[writer] = task
         self._numbering.forget_ended()
         worker = worker_of(_peer(writer.get_extra_info("socket")))
+        transport = writer.transport
+        assert isinstance(transport, asyncio.Transport)
         rest = b""
         with contextlib.suppress(ConnectionError):
             while chunk := await reader.read(_CHUNK):
                 *lines, rest = (rest + chunk).split(b"\n")
-                self.take(worker, lines)
-                if len(chunk) < _CHUNK // 4:
+                transport.pause_reading()  # a reader that nobody awaits would still be woken for each line
+                for some in _slices(lines):
+                    self.take(worker, some)
+                    await asyncio.sleep(_BREATH)
+                if len(chunk) < _DRAINED:
                     await asyncio.sleep(_PAUSE)
+                transport.resume_reading()
         del self._receiving[writer]
         writer.close()
 
@@ -102,6 +116,12 @@ class Collector:
             self._failing = True
         else:
             self._failing = False
+
+
+def _slices(lines: list[bytes]) -> Iterator[list[bytes]]:
+    size = max(_SLICE, -(-len(lines) // _MOST_SLICES))
+    for first in range(0, len(lines), size):
+        yield lines[first : first + size]
 
 
 def _peer(connection: socket.socket) -> int:

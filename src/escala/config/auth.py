@@ -19,6 +19,8 @@ class Auth(Section):
     """Verified tokens that the gateway remembers; beyond it the oldest is verified again."""
     remember_for: Duration = 300.0
     """How long it remembers one; then the token is verified again."""
+    wrong_tokens: int = Field(default=500, ge=1, le=1_000_000)
+    """Refused tokens a second from one address; above it, tokens that are not remembered get 429, unread."""
 
     @model_validator(mode="after")
     def _within_the_longest(self) -> "Auth":

@@ -46,7 +46,7 @@ def backend(
     # A body that trickles must not keep a replica busy. One without announced length may be a dialogue; it passes.
     trickle = "{ req.fhdr(content-length) -m int gt 0 }"
     yield f"http-request wait-for-body time {_BODY_SECONDS}s at-least {_BODY_BYTES}" + when(trickle)
-    yield from _retries(reaching, limits.counters(routes) + 1)
+    yield from _retries(reaching, limits.counters(routes) + 2)
     yield from _timeouts(reaching, defaults)
     yield from _cache(reaching)
     yield from _compression(reaching)

@@ -52,6 +52,7 @@ def render(config: Config, services: Mapping[str, Service], backends: Sequence[B
         sections.append(_section("ring access", _ring(around.collector)))
         sections.append(_section("backend escala.collector", _collector(around)))
     sections.append(_section(f"backend {tokens.TABLE}", tokens.table(config, routes)))
+    sections.append(_section(f"backend {tokens.REFUSED}", tokens.refused_table()))
     sections += [_section(f"backend {limit.table}", limits.table(limit)) for limit in limits.limits_of(routes)]
     ages = sorted({placed.policy.cache for placed in routes if placed.policy.cache is not None})
     sections += [_section(f"cache {cache_name(seconds)}", _cache(seconds)) for seconds in ages]
@@ -76,7 +77,7 @@ def _global(
     yield f"hard-stop-after {milliseconds(LONGEST_DRAIN)}"
     # A request in flight holds a second buffer, to be repeated from; kept by the thread, they stay in its caches.
     yield f"tune.memory.hot-size {_HOT_BYTES}"
-    counters = 2 + limits.counters(routes)  # the token's, the limits', the retries' budget
+    counters = 3 + limits.counters(routes)  # the token's, the limits', the refused tokens', the retries' budget
     if counters > _OWN_COUNTERS:
         yield f"tune.stick-counters {counters}"
     if any(service.replicas.min == 0 for service in services.values()):

@@ -10,12 +10,15 @@ from collections.abc import Iterator, Sequence
 
 from escala.auth.tokens import LONGEST_TOKEN, TYPE
 from escala.config import Config
+from escala.gateway import limits
 from escala.gateway.routing import Placed
 from escala.gateway.rules import by_value, refuse, when
 from escala.gateway.text import quoted
 from escala.gateway.upstream import Key, Surroundings
 
 TABLE = "escala.tokens"
+REFUSED = "escala.refused"
+"""Counts, by address, the requests that were refused over a token that was not remembered."""
 
 _SEVERAL = "The request has more than one token."
 _REVOKED = "The token was revoked."
@@ -31,6 +34,10 @@ def table(config: Config, routes: Sequence[Placed]) -> list[str]:
     words = 1 + -(-len(scopes_of(routes)) // _BITS)
     seconds = max(1, round(config.auth.remember_for))
     return [f"stick-table type binary len 32 size {config.auth.remember} expire {seconds}s store gpt({words})"]
+
+
+def refused_table() -> list[str]:
+    return ["stick-table type ipv6 size 100000 expire 10s store http_err_rate(1s)"]
 
 
 def known() -> Iterator[str]:
@@ -56,6 +63,7 @@ def verify(config: Config, routes: Sequence[Placed], around: Surroundings) -> It
     missing = refuse(401, "This needs an access token.", ("WWW-Authenticate", "Bearer"))
     yield missing + when("!{ var(txn.bearer) -m len gt 0 }")
     yield refused("The token is too long.") + when(f"{{ var(txn.bearer) -m len gt {LONGEST_TOKEN} }}")
+    yield from _within_budget(config, routes)
     yield from _signature(around.keys)
     yield "http-request set-var(txn.claims) var(txn.bearer),field(2,.),ub64dec"
     for claim, expected in (("iss", config.issuer), ("aud", config.audience)):
@@ -64,6 +72,18 @@ def verify(config: Config, routes: Sequence[Placed], around: Surroundings) -> It
     yield from _times(config)
     yield from _revoked(around)
     yield from _remember(config, routes, around)
+
+
+def _within_budget(config: Config, routes: Sequence[Placed]) -> Iterator[str]:
+    """Refuse addresses that send so many wrong tokens that verifying them would slow others down.
+
+    What is refused here is not counted, so a good token passes as soon as the wrong ones are fewer.
+    """
+    # Of IPv6, the network that a customer commonly gets (RFC 6177).
+    address = "src,ipmask(32,64)"
+    above = f"{{ {address},table_http_err_rate({REFUSED}) gt {config.auth.wrong_tokens} }}"
+    yield refuse(429, "Too many wrong tokens came from this address.", ("Retry-After", "1")) + when(above)
+    yield f"http-request track-sc{limits.counters(routes) + 1} {address} table {REFUSED}"
 
 
 def granted(routes: Sequence[Placed], reaching: Sequence[Placed]) -> Iterator[str]:
