@@ -1,5 +1,6 @@
 """Replicas that have grown too large or too old are replaced, one after another, each by one that is ready first."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -44,7 +45,8 @@ class Recycler:
         return LOOK_EVERY
 
     def _spent(self, name: str, service: Service) -> Iterator[tuple[Replica, str]]:
-        for replica in self._replicas.staying(name):
+        """Yield who has to go and why, the longest serving first: a limit that all break soon must pass nobody over."""
+        for replica in sorted(self._replicas.staying(name), key=lambda replica: replica.child.ready_at or math.inf):
             process, since = replica.child.process, replica.child.ready_at
             if replica.child.state != "serving" or process is None or since is None:
                 continue
