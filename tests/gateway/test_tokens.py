@@ -47,8 +47,9 @@ class Alone:
             keys.append(Key(public.kid, public.algorithm, str(folder / f"{number}.pem")))
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
+        bind = f"[::]:{port} v4v6" if socket.has_dualstack_ipv6() else f"127.0.0.1:{port}"
         around = surroundings(
-            str(folder), bind=f"127.0.0.1:{port}", admin=f"127.0.0.1:{free_port()}", collector=None, keys=tuple(keys)
+            str(folder), bind=bind, admin=f"127.0.0.1:{free_port()}", collector=None, keys=tuple(keys)
         )
         placed = placed_routes(config)
         Path(around.routes).write_text(routes_map(placed))
@@ -130,6 +131,7 @@ def test_an_address_has_a_budget_of_wrong_tokens(alone: Alone) -> None:
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert answer(known).status_code == 503
         wait_until(lambda: answer(fresh).status_code == 503, "the budget is there again")
+    assert "127.0.0.1" in alone.command("show table escala.refused")  # not all of IPv4 as one network of IPv6
     alone.command("clear table escala.refused")
 
 

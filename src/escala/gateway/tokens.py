@@ -79,11 +79,13 @@ def _within_budget(config: Config, routes: Sequence[Placed]) -> Iterator[str]:
 
     What is refused here is not counted, so a good token passes as soon as the wrong ones are fewer.
     """
-    # Of IPv6, the network that a customer commonly gets (RFC 6177).
-    address = "src,ipmask(32,64)"
-    above = f"{{ {address},table_http_err_rate({REFUSED}) gt {config.auth.wrong_tokens} }}"
+    # Of IPv6, the network that a customer commonly gets (RFC 6177); IPv4 on a socket for both is one network there.
+    yield "http-request set-var(txn.network) src,ipmask(32,64)"
+    yield "http-request set-var(txn.network) src" + when("{ src ::ffff:0:0/96 }")
+    network = "var(txn.network)"
+    above = f"{{ {network},table_http_err_rate({REFUSED}) gt {config.auth.wrong_tokens} }}"
     yield refuse(429, "Too many wrong tokens came from this address.", ("Retry-After", "1")) + when(above)
-    yield f"http-request track-sc{limits.counters(routes) + 1} {address} table {REFUSED}"
+    yield f"http-request track-sc{limits.counters(routes) + 1} {network} table {REFUSED}"
 
 
 def granted(routes: Sequence[Placed], reaching: Sequence[Placed]) -> Iterator[str]:
