@@ -2,7 +2,8 @@
 
 One client asks at a steady pace through the gateway: alone, beside each kind of attacker, and beside the same attacker
 aiming at an nginx that has nothing to do with it. The attacker is a process of its own on the same machine, and what
-its use of the processors costs is seen in the last of the three. Floods come at moments that are independent of each other. A request fails with another answer than 200.
+its use of the processors costs is seen in the last of the three. Floods come at moments that are independent of each
+other. A request fails with another answer than 200.
 
     python -m benchmarks.hostile [--seconds 8] [--slow 1000] [--rate 10000]
 """

@@ -40,6 +40,16 @@ def test_wrong_usage(arguments: list[str]) -> None:
     assert escala(*arguments).returncode == 2
 
 
+@pytest.mark.parametrize(
+    "arguments", [["token", "--user", "\udcff"], ["scale", "\udcff=2"], ["revoke", "--user", "\udcff"]]
+)
+def test_arguments_that_are_no_text(arguments: list[str]) -> None:
+    result = escala(*arguments)
+    assert result.returncode == 2
+    assert "is not text (UTF-8)" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize("command", ["up", "down", "status", "check", "token"])
 def test_outside_a_project(command: str, tmp_path: Path) -> None:
     result = escala(command, cwd=tmp_path)

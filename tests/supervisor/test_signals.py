@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -210,3 +211,19 @@ def test_settings_that_cannot_be(start: Callable[[str], Up]) -> None:
         assert "No such file" in again.said()
     done = escala("check", "--file", str(up.file), environ={"PYTHONPATH": str(REPOSITORY)})
     assert done.returncode != 0
+
+
+def test_a_stop_ends_what_is_being_applied(start: Callable[[str], Up]) -> None:
+    up = start(STUBBORN).wait_open()
+    extra = '[services.extra]\ncommand = "sleep 777"\nhealth = "tcp"\nstart_timeout = "1h"\nroutes = ["/extra"]\n'
+    up.file.write_text(f"{up.file.read_text()}\n{extra}")
+    command = [sys.executable, "-m", "escala", "apply", "--file", str(up.file)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as applying:
+        wait_until(lambda: up.replicas("extra"), "it is being applied")
+        pid = wait_until(lambda: up.replicas("extra")[0]["pid"], "it has begun")
+        up.process.terminate()
+        up.process.wait(30)
+        assert applying.stderr is not None
+        assert "is stopping" in applying.stderr.read()
+    assert applying.returncode == 1
+    assert has_ended(pid)

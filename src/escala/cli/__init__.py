@@ -1,6 +1,7 @@
 """The command line: one module a command."""
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -27,7 +28,7 @@ from escala.cli.systemd import systemd
 from escala.cli.token import token
 from escala.cli.top import top
 from escala.cli.up import up
-from escala.errors import EscalaError
+from escala.errors import ConfigError, EscalaError
 
 app = typer.Typer(
     name="escala",
@@ -62,9 +63,19 @@ def root(
     pass
 
 
+def _require_text(words: Sequence[str]) -> None:
+    """Raise ConfigError where the command line is not UTF-8: what is sent, signed and written down is."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise ConfigError("an argument", [f"{word!r} is not text (UTF-8)"]) from None
+
+
 def main() -> None:
     """Run the command line; an EscalaError is one line and its class's exit code."""
     try:
+        _require_text(sys.argv[1:])
         app()
     except EscalaError as error:
         complain(str(error))

@@ -37,7 +37,7 @@ def table(config: Config, routes: Sequence[Placed]) -> list[str]:
 
 
 def refused_table() -> list[str]:
-    return ["stick-table type ipv6 size 100000 expire 10s store http_err_rate(1s)"]
+    return ["stick-table type ipv6 size 100000 expire 10s store gpc(1),gpc_rate(1,1s)"]
 
 
 def known() -> Iterator[str]:
@@ -72,6 +72,7 @@ def verify(config: Config, routes: Sequence[Placed], around: Surroundings) -> It
     yield from _times(config)
     yield from _revoked(around)
     yield from _remember(config, routes, around)
+    yield "http-request set-var(txn.verified) bool(true)"
 
 
 def _within_budget(config: Config, routes: Sequence[Placed]) -> Iterator[str]:
@@ -79,13 +80,13 @@ def _within_budget(config: Config, routes: Sequence[Placed]) -> Iterator[str]:
 
     What is refused here is not counted, so a good token passes as soon as the wrong ones are fewer.
     """
-    # Of IPv6, the network that a customer commonly gets (RFC 6177); IPv4 on a socket for both is one network there.
-    yield "http-request set-var(txn.network) src,ipmask(32,64)"
-    yield "http-request set-var(txn.network) src" + when("{ src ::ffff:0:0/96 }")
-    network = "var(txn.network)"
-    above = f"{{ {network},table_http_err_rate({REFUSED}) gt {config.auth.wrong_tokens} }}"
+    # Of IPv6, the network that a customer commonly gets (RFC 6177); ipmask knows IPv4 on a socket for both.
+    address, counter = "src,ipmask(32,64)", limits.counters(routes) + 1
+    above = f"{{ {address},table_gpc_rate(0,{REFUSED}) gt {config.auth.wrong_tokens} }}"
     yield refuse(429, "Too many wrong tokens came from this address.", ("Retry-After", "1")) + when(above)
-    yield f"http-request track-sc{limits.counters(routes) + 1} {network} table {REFUSED}"
+    yield f"http-request track-sc{counter} {address} table {REFUSED}"
+    wrong = (f"{{ sc_tracked({counter}) }}", "!{ var(txn.verified) -m bool }")
+    yield f"http-after-response sc-inc-gpc(0,{counter})" + when(*wrong)
 
 
 def granted(routes: Sequence[Placed], reaching: Sequence[Placed]) -> Iterator[str]:

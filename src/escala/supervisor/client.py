@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from escala.errors import ConfigError, EscalaError, NotRunning
+from escala.errors import EscalaError, NotRunning
 from escala.project import Project
 from escala.supervisor.messages import Applied, Apply, Canary, Drain, Refusal, Reload, Revoke, Roll, Scale
 from escala.supervisor.status import Status
@@ -89,10 +89,7 @@ def _decode(answer: bytes, kind: type[Answer]) -> Answer:
 
 
 def _encode(body: msgspec.Struct | None) -> bytes | None:
-    try:
-        return msgspec.json.encode(body) if body is not None else None
-    except UnicodeEncodeError:
-        raise ConfigError("an argument", ["is not text (UTF-8)"]) from None
+    return msgspec.json.encode(body) if body is not None else None
 
 
 def _refused(answer: bytes) -> EscalaError | None:

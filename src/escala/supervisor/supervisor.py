@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from escala.engines.valkey import lookups
 from escala.errors import EngineFailed, EscalaError
@@ -61,8 +61,11 @@ LOOK_SECONDS = 2.0
 """How often the supervisor looks whether its control socket is still there."""
 
 
+Result = TypeVar("Result")
+
+
 class StopRequested(Exception):
-    """Somebody wants the start to end early."""
+    """Somebody wants what is under way to end early."""
 
 
 class Supervisor:
@@ -205,7 +208,10 @@ class Supervisor:
         self._require_ready()
         if dry:
             return (await asyncio.to_thread(self._application.read, self.project))[1]
-        applied = await self._application.apply(self.project)
+        try:
+            applied = await self._unless_stopped(self._application.apply(self.project))
+        except StopRequested:
+            raise EscalaError(f"{self.project.name} is stopping; what was not taken over yet is not any more") from None
         if applied.changes:
             self._emit(ConfigurationApplied(len(applied.changes)))
         return applied
@@ -276,7 +282,7 @@ class Supervisor:
         self._autoscaler.loop.start()
         self._recycler.loop.start()
 
-    async def _unless_stopped(self, step: Coroutine[Any, Any, None]) -> None:
+    async def _unless_stopped(self, step: Coroutine[Any, Any, Result]) -> Result:
         """Do `step`; give it up when somebody asks to stop."""
         working = asyncio.create_task(step)
         waking = asyncio.create_task(self._wake.wait())
@@ -287,9 +293,10 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError):
                 await working
             raise StopRequested
-        working.result()
         if self._wake.is_set():
+            working.exception()  # asked for, so that nobody warns of it
             raise StopRequested
+        return working.result()
 
     async def _prepare(self) -> None:
         command = self.project.config.project.prepare
@@ -360,12 +367,16 @@ class Supervisor:
             self._doors.shut()
         gateway = [self._gateway_child] if self._gateway_child else []
         collector = [self._collector] if self._collector else []
-        for group in (gateway, [*self._replicas.children.values(), *collector], self._engines.children.values()):
-            # What goes wrong with one is no reason to leave the others running.
-            self._say_failures(await asyncio.gather(*(child.stop() for child in group), return_exceptions=True))
+        await self._stop_all(gateway)
+        await self._stop_all([*self._replicas.children.values(), *collector])
+        await self._stop_all(self._engines.children.values())
         if self._doors is not None:
             self._doors.close()
         self._emit(Stopped(time.monotonic() - began))
+
+    async def _stop_all(self, group: Iterable[Child]) -> None:
+        """Stop them; what goes wrong with one is no reason to leave the others running."""
+        self._say_failures(await asyncio.gather(*(child.stop() for child in group), return_exceptions=True))
 
     def _say_failures(self, outcomes: Iterable[BaseException | None]) -> None:
         for error in outcomes:
