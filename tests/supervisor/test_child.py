@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from escala.errors import StartError
 from escala.events import Event, ProcessEnded, ProcessReady, StartFailed
 from escala.process import ProcessSpec, has_ended
@@ -28,6 +30,9 @@ class Watched:
         self.states: list[str] = []
         """The child's state at each call to who must know."""
         self.lines: list[str] = []
+        self.told = asyncio.Event()
+        """Cleared, whoever must know takes their time."""
+        self.told.set()
         self.prepare_error: StartError | None = None
 
         async def prepare() -> ProcessSpec:
@@ -44,6 +49,7 @@ class Watched:
         async def call(name: str) -> None:
             self.calls.append(name)
             self.states.append(self.child.state)
+            await self.told.wait()
 
         duties = Duties(
             prepare=prepare,
@@ -121,6 +127,33 @@ async def test_one_that_cannot_be_prepared_is_tried_again(tmp_path: Path) -> Non
 
     await eventually(ready, "it is ready in the end")
     await watched.child.stop()
+
+
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP"])
+async def test_a_signal_between_ready_and_serving(tmp_path: Path, number: str) -> None:
+    watched = Watched(tmp_path, SLEEP)
+    watched.told.clear()
+    watched.child.start()
+
+    async def is_ready() -> bool:
+        return watched.child.state == "ready"
+
+    await eventually(is_ready, "it is ready")
+    first = watched.pid
+    os.kill(first, signal.Signals[number])
+    await eventually(lambda: _has_ended(first), "the process is gone")
+    watched.told.set()
+
+    async def back() -> bool:
+        return watched.child.state == "serving" and watched.pid != first
+
+    await eventually(back, "another serves")
+    assert watched.calls == ["prepare", "ready", "end", "prepare", "ready"]
+    await watched.child.stop()
+
+
+async def _has_ended(pid: int) -> bool:
+    return has_ended(pid)
 
 
 async def test_one_that_ignores_term_is_killed_when_its_time_is_up(tmp_path: Path) -> None:
