@@ -37,7 +37,9 @@ fills the socket with single lines, and what comes after goes in large pieces.""
 _BREATH = 0.001
 """Seconds between slices of lines, so that no request waits long for the processor that they are taken on."""
 _SLICE = 64
+"""Lines that are taken at a time: about 0.4 ms of a processor."""
 _MOST_SLICES = 8
+"""Of what was read at once; beyond it slices grow, so that pauses never keep the collector behind the gateway."""
 
 
 class Collector:

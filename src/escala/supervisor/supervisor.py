@@ -293,10 +293,10 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError):
                 await working
             raise StopRequested
+        result = working.result()
         if self._wake.is_set():
-            working.exception()  # asked for, so that nobody warns of it
             raise StopRequested
-        return working.result()
+        return result
 
     async def _prepare(self) -> None:
         command = self.project.config.project.prepare
