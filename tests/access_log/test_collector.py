@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -9,11 +10,11 @@ import pytest
 from escala.access_log.collector import Collector
 from escala.access_log.line import Entry, decode
 from escala.access_log.metrics import RouteMetrics
-from escala.access_log.numbering import Numbering, worker_of
+from escala.access_log.numbering import Numbering
 from escala.access_log.segments import Segments, segments
+from escala.supervisor.collector import Lines
 from tests.access_log.lines import line
-
-WORKER = worker_of(os.getpid())
+from tests.support import eventually
 
 
 @pytest.fixture
@@ -33,63 +34,98 @@ def kept(folder: Path) -> list[Entry]:
 
 
 def test_what_is_missing_is_counted(collector: Collector, metrics: RouteMetrics) -> None:
-    collector.take(WORKER, [line(number) for number in (10, 11, 15, 16)])
+    collector.take([line(number) for number in (10, 11, 15, 16)])
     assert (metrics.lines, metrics.lost) == (4, 3)
-    collector.take("8@1.00", [line(0), line(1)])  # another worker counts for itself
+    collector.take([line(0, process=1), line(1, process=1)])  # another worker counts for itself
     assert metrics.lost == 3
 
 
 def test_what_is_lost_while_the_collector_starts_again_is_counted(tmp_path: Path, metrics: RouteMetrics) -> None:
     for numbers in ((1, 2), (6, 7)):
         log = Segments(tmp_path, segment=10**6, age=3600, total=10**7)
-        Collector(log, metrics, Numbering(tmp_path / "received.json")).take(
-            WORKER, [line(number) for number in numbers]
-        )
+        Collector(log, metrics, Numbering(tmp_path / "received.json")).take([line(number) for number in numbers])
         log.close()
     assert (metrics.lines, metrics.lost) == (4, 3)
 
 
 def test_a_worker_that_ended_is_forgotten(tmp_path: Path) -> None:
     child = subprocess.Popen(["sleep", "60"])
-    numbering, ended = Numbering(tmp_path / "received.json"), worker_of(child.pid)
-    numbering.missed(WORKER, 1)
-    numbering.missed(ended, 1)
+    numbering = Numbering(tmp_path / "received.json")
+    numbering.missed(os.getpid(), 1)
+    numbering.missed(child.pid, 1)
     child.kill()
     child.wait()
-    numbering.forget_ended()
-    assert (numbering.missed(WORKER, 5), numbering.missed(ended, 5)) == (3, 0)
+    numbering.missed(1, 1)  # a new worker
+    assert (numbering.missed(os.getpid(), 5), numbering.missed(child.pid, 5)) == (3, 0)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"1@2": "x"}', "{"])
 def test_numbers_that_cannot_be_read_are_none(tmp_path: Path, content: str) -> None:
     file = tmp_path / "received.json"
     file.write_text(content)
-    assert Numbering(file).missed(WORKER, 5) == 0
+    assert Numbering(file).missed(os.getpid(), 5) == 0
 
 
-async def test_what_was_sent_before_the_end_is_kept(tmp_path: Path, metrics: RouteMetrics) -> None:
-    log = Segments(tmp_path, segment=10**6, age=3600, total=10**7)
-    collector = Collector(log, metrics, Numbering(tmp_path / "received.json"))
-    async with await asyncio.start_unix_server(collector.receive, tmp_path / "s") as server:
-        _, writer = await asyncio.open_unix_connection(tmp_path / "s")
-        for number in range(5000):
-            writer.write(line(number) + b"\n")
-        await writer.drain()
-        server.close()
-        await collector.finish()
-    writer.close()
-    log.close()
-    assert (metrics.lines, len(kept(tmp_path))) == (5000, 5000)
+@pytest.fixture
+def pipe() -> Iterator[Lines]:
+    made = Lines()
+    yield made
+    made.close()
+
+
+async def counted(metrics: RouteMetrics, **wanted: int) -> None:
+    async def reached() -> bool:
+        return all(getattr(metrics, name) == number for name, number in wanted.items())
+
+    await eventually(reached, f"the collector to have counted {wanted}")
+
+
+async def test_what_was_sent_before_the_end_is_kept(
+    collector: Collector, metrics: RouteMetrics, tmp_path: Path, pipe: Lines
+) -> None:
+    os.write(pipe.writer, line(0) + b"\n")
+    collecting = asyncio.create_task(collector.collect(pipe.reader))
+    await counted(metrics, lines=1)
+    for number in range(1, 3000):
+        os.write(pipe.writer, line(number) + b"\n")
+    collector.finish()
+    await collecting
+    assert (metrics.lines, metrics.lost, len(kept(tmp_path))) == (3000, 0, 3000)
+
+
+async def test_a_full_pipe_makes_nobody_wait_and_what_it_did_not_take_is_counted(
+    collector: Collector, metrics: RouteMetrics, pipe: Lines
+) -> None:
+    taken = 0
+    with contextlib.suppress(BlockingIOError):
+        while os.write(pipe.writer, line(taken) + b"\n"):
+            taken += 1
+    collecting = asyncio.create_task(collector.collect(pipe.reader))
+    await counted(metrics, lines=taken)
+    os.write(pipe.writer, line(taken + 7) + b"\n")
+    await counted(metrics, lost=7)
+    collector.finish()
+    await collecting
+
+
+async def test_a_collector_ends_when_nobody_is_left_to_write(
+    collector: Collector, metrics: RouteMetrics, pipe: Lines
+) -> None:
+    collecting = asyncio.create_task(collector.collect(pipe.reader))
+    end, pipe.writer = pipe.writer, os.open(os.devnull, os.O_WRONLY)
+    os.write(end, line(1) + b"\n" + line(2))  # the last one's writer was cut off
+    os.close(end)
+    await asyncio.wait_for(collecting, 10)
+    assert metrics.lines == 2
 
 
 def test_threads_that_overtake_each_other_lose_nothing(collector: Collector, metrics: RouteMetrics) -> None:
-    collector.take(WORKER, [line(number) for number in (1, 3, 2, 6, 4, 5, 7)])
+    collector.take([line(number) for number in (1, 3, 2, 6, 4, 5, 7)])
     assert metrics.lost == 0
 
 
 def test_a_subject_is_remembered(collector: Collector, tmp_path: Path) -> None:
     collector.take(
-        WORKER,
         [
             line(1, token="AA", subject="ana"),
             line(2, token="AA"),
@@ -102,7 +138,7 @@ def test_a_subject_is_remembered(collector: Collector, tmp_path: Path) -> None:
 
 
 def test_other_lines_are_no_requests(collector: Collector, metrics: RouteMetrics, tmp_path: Path) -> None:
-    collector.take(WORKER, [b"Server web/1 is DOWN", b"", line()])
+    collector.take([b"Server web/1 is DOWN", b"", line()])
     assert (metrics.lines, len(kept(tmp_path))) == (1, 1)
 
 
@@ -110,17 +146,17 @@ def test_a_disk_that_takes_nothing(
     collector: Collector, metrics: RouteMetrics, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tmp_path.rmdir()
-    collector.take(WORKER, [line(1)])
-    collector.take(WORKER, [line(2), line(3)])
+    collector.take([line(1)])
+    collector.take([line(2), line(3)])
     assert (metrics.lines, metrics.lost) == (3, 3)
     assert capsys.readouterr().err.count("cannot be written") == 1
     tmp_path.mkdir()
-    collector.take(WORKER, [line(4)])
+    collector.take([line(4)])
     assert len(kept(tmp_path)) == 1
 
 
 def test_the_metrics(collector: Collector, metrics: RouteMetrics) -> None:
-    collector.take(WORKER, [line(1, total=3), line(2, total=700, method='X"\\'), line(3, total=99_999, status=503)])
+    collector.take([line(1, total=3), line(2, total=700, method='X"\\'), line(3, total=99_999, status=503)])
     text = metrics.text()
     assert 'escala_route_requests_total{route="/data",service="web",method="GET",status="200"} 1' in text
     assert 'method="other"' in text

@@ -5,8 +5,8 @@ from tests.access_log.lines import line
 
 
 def test_a_line_becomes_an_entry_and_json_and_an_entry_again() -> None:
-    entry, number = parse(line(number=3, subject="Zo%C3%AB%09x", token="AB", path="/a\tb"))
-    assert number == 3
+    entry, process, number = parse(line(process=8, number=3, subject="Zo%C3%AB%09x", token="AB", path="/a\tb"))
+    assert (process, number) == (8, 3)
     assert (entry.service, entry.replica, entry.status, entry.subject) == ("web", "1", 200, "Zoë\tx")
     assert entry.path == "/a\tb"  # the last field takes whatever is left
     assert entry.termination == "--"
@@ -15,7 +15,7 @@ def test_a_line_becomes_an_entry_and_json_and_an_entry_again() -> None:
 
 
 def test_what_is_not_known_is_null() -> None:
-    entry, _ = parse(line(service="gateway", replica="<NOSRV>", route="-", id="-", status=400, total="+5", sent="+7"))
+    entry, *_ = parse(line(service="gateway", replica="<NOSRV>", route="-", id="-", status=400, total="+5", sent="+7"))
     assert (entry.replica, entry.route, entry.id, entry.subject, entry.token) == (None, None, None, None, None)
     assert (entry.total, entry.sent) == (5, 7)
 
@@ -27,6 +27,6 @@ def test_other_words_are_no_line(text: bytes) -> None:
 
 
 def test_bytes_that_are_no_text() -> None:
-    entry, _ = parse(line() + b"\xff\xfe")
+    entry, *_ = parse(line() + b"\xff\xfe")
     assert entry.path.startswith("/data/x")
     assert decode(encode(entry)) == entry

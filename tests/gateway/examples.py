@@ -83,7 +83,7 @@ def surroundings(folder: str = "/state", **changes: Any) -> Surroundings:
         "admin": "127.0.0.1:8404",
         "socket": f"{folder}/haproxy.sock",
         "unavailable": f"{folder}/unavailable.sock",
-        "collector": f"{folder}/access.sock",
+        "access_log": "fd@2",
         "route_metrics": f"{folder}/metrics.sock",
         "hold": f"{folder}/hold.lua",
         "routes": f"{folder}/routes.map",

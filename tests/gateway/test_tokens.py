@@ -49,7 +49,7 @@ class Alone:
         self.url = f"http://127.0.0.1:{port}"
         bind = f"[::]:{port} v4v6" if socket.has_dualstack_ipv6() else f"127.0.0.1:{port}"
         around = surroundings(
-            str(folder), bind=bind, admin=f"127.0.0.1:{free_port()}", collector=None, keys=tuple(keys)
+            str(folder), bind=bind, admin=f"127.0.0.1:{free_port()}", access_log=None, keys=tuple(keys)
         )
         placed = placed_routes(config)
         Path(around.routes).write_text(routes_map(placed))

@@ -1,17 +1,15 @@
-"""The collector: ``python -m escala.access_log.collector --socket PATH --metrics PATH --folder PATH``.
+"""The collector: ``python -m escala.access_log.collector --lines DESCRIPTOR --metrics PATH --folder PATH``.
 
-HAProxy writes lines to a ring in its memory and streams that to a socket; whatever happens here, it never waits. What
-does not fit into the ring is lost, and counted, as HAProxy numbers its lines.
+HAProxy writes lines to a pipe that never blocks; whatever happens here, it never waits. What does not fit into the pipe
+is lost, and counted, as HAProxy numbers its lines.
 """
 
 import argparse
 import asyncio
-import contextlib
+import os
 import signal
 import socket
-import struct
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -21,25 +19,25 @@ from starlette.routing import Route
 
 from escala.access_log.line import Entry, NotALine, encode, parse
 from escala.access_log.metrics import RouteMetrics
-from escala.access_log.numbering import Numbering, worker_of
+from escala.access_log.numbering import Numbering
 from escala.access_log.segments import Segments
 from escala.inner_server import InnerServer
 
 SUBJECTS = 200_000
 """Tokens whose subject is remembered: HAProxy names it only when it verifies a token, not when it finds it again."""
 
-_CHUNK = 256 * 1024
-_DRAINED = 16 * 1024
-"""Bytes that HAProxy sends at a time where it has more than it could send before."""
-_PAUSE = 0.1
-"""Seconds to let lines gather: sent and taken one by one, they would cost as much as the requests themselves. HAProxy
-fills the socket with single lines, and what comes after goes in large pieces."""
+_CHUNK = 1024**2
+"""Bytes that are read at a time: all that a pipe holds (pipe(7), pipe-max-size)."""
+_MOST_WAITING = 50_000
+"""Lines, about 10 MB; while more wait to be taken, others stay in the pipe."""
+_PAUSE = 0.03
+"""Seconds to let lines gather: a reader that waits is woken by each line, at HAProxy's cost."""
 _BREATH = 0.001
 """Seconds between slices of lines, so that no request waits long for the processor that they are taken on."""
 _SLICE = 64
 """Lines that are taken at a time: about 0.4 ms of a processor."""
 _MOST_SLICES = 8
-"""Of what was read at once; beyond it slices grow, so that pauses never keep the collector behind the gateway."""
+"""Of what waits; beyond it slices grow, so that breaths never keep the collector behind the gateway."""
 
 
 class Collector:
@@ -49,46 +47,52 @@ class Collector:
         self._numbering = numbering
         self._subjects: dict[str, str] = {}
         self._failing = False
-        self._receiving: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
+        self._news = asyncio.Event()
+        self._stopping = False
 
-    async def receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take lines from one connection, which is one worker's, until it ends."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._receiving[writer] = task
-        self._numbering.forget_ended()
-        worker = worker_of(_peer(writer.get_extra_info("socket")))
-        transport = writer.transport
-        assert isinstance(transport, asyncio.Transport)
+    async def collect(self, pipe: int) -> None:
+        """Take lines from a pipe's descriptor until it ends or `finish` is called, and then what it holds already."""
+        os.set_blocking(pipe, False)
+        waiting: list[bytes] = []
         rest = b""
-        with contextlib.suppress(ConnectionError):
-            while chunk := await reader.read(_CHUNK):
-                *lines, rest = (rest + chunk).split(b"\n")
-                transport.pause_reading()  # a reader that nobody awaits would still be woken for each line
-                for some in _slices(lines):
-                    self.take(worker, some)
-                    await asyncio.sleep(_BREATH)
-                if len(chunk) < _DRAINED:
-                    await asyncio.sleep(_PAUSE)
-                transport.resume_reading()
-        del self._receiving[writer]
-        writer.close()
+        ended = False
+        while not (self._stopping or ended):
+            if len(waiting) < _MOST_WAITING:
+                chunk = _read(pipe)
+                ended = chunk == b""
+                *lines, rest = (rest + (chunk or b"")).split(b"\n")
+                waiting += lines
+            if waiting:
+                size = max(_SLICE, -(-len(waiting) // _MOST_SLICES))
+                self.take(waiting[:size])
+                del waiting[:size]
+                await asyncio.sleep(_BREATH)
+            elif not ended:
+                await self._wait(pipe)
+                await asyncio.sleep(_PAUSE)
+        self.take(waiting + (rest + (_read(pipe) or b"")).split(b"\n"))
 
-    async def finish(self) -> None:
-        """Take what workers have sent already, and no more."""
-        for writer in self._receiving:
-            writer.get_extra_info("socket").shutdown(socket.SHUT_RD)
-        await asyncio.gather(*self._receiving.values())
+    def finish(self) -> None:
+        self._stopping = True
+        self._news.set()
 
-    def take(self, worker: str, lines: list[bytes]) -> None:
-        """Keep and count a worker's lines."""
+    async def _wait(self, pipe: int) -> None:
+        """Wait for something to read. Nothing watches the pipe otherwise, or each line would wake this process."""
+        loop = asyncio.get_running_loop()
+        self._news.clear()
+        loop.add_reader(pipe, self._news.set)
+        await self._news.wait()
+        loop.remove_reader(pipe)
+
+    def take(self, lines: list[bytes]) -> None:
+        """Keep and count lines."""
         kept = []
         for line in lines:
             try:
-                entry, number = parse(line)
+                entry, process, number = parse(line)
             except NotALine:
                 continue
-            self._metrics.lost += self._numbering.missed(worker, number)
+            self._metrics.lost += self._numbering.missed(process, number)
             self._name(entry)
             self._metrics.count(entry)
             kept.append(encode(entry))
@@ -120,28 +124,22 @@ class Collector:
             self._failing = False
 
 
-def _slices(lines: list[bytes]) -> Iterator[list[bytes]]:
-    size = max(_SLICE, -(-len(lines) // _MOST_SLICES))
-    for first in range(0, len(lines), size):
-        yield lines[first : first + size]
-
-
-def _peer(connection: socket.socket) -> int:
-    """Return the process at the other end (unix(7), SO_PEERCRED)."""
-    pid, _user, _group = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(pid)
+def _read(pipe: int) -> bytes | None:
+    """Return what a pipe holds; none where it holds nothing at the moment, nothing where it has ended."""
+    try:
+        return os.read(pipe, _CHUNK)
+    except BlockingIOError:
+        return None
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """Collect until SIGTERM, and then what HAProxy had already sent."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    """Collect until SIGTERM, or until nobody is left to write."""
     segments = Segments(options.folder, segment=options.segment, age=options.age, total=options.total)
     metrics = RouteMetrics()
     collector = Collector(segments, metrics, Numbering(options.folder / "received.json"))
-    for path in (options.socket, options.metrics):
-        path.unlink(missing_ok=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, collector.finish)
+    options.metrics.unlink(missing_ok=True)
 
     def answer(request: Request) -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
@@ -151,10 +149,7 @@ async def serve(options: argparse.Namespace) -> None:
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(options.metrics))
     serving = asyncio.create_task(web.serve([listening]))
-    async with await asyncio.start_unix_server(collector.receive, options.socket, limit=_CHUNK) as server:
-        await stop.wait()
-        server.close()
-        await collector.finish()
+    await collector.collect(options.lines)
     web.should_exit = True
     await serving
     segments.close()
@@ -162,7 +157,7 @@ async def serve(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m escala.access_log.collector", description=__doc__)
-    parser.add_argument("--socket", type=Path, required=True, help="where HAProxy's ring connects")
+    parser.add_argument("--lines", type=int, required=True, help="the descriptor of the pipe that HAProxy writes to")
     parser.add_argument("--metrics", type=Path, required=True, help="where the admin address gets route metrics")
     parser.add_argument("--folder", type=Path, required=True, help="where the files are kept")
     parser.add_argument("--segment", type=int, default=32 * 1024**2, help="bytes of one file")

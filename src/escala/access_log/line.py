@@ -4,7 +4,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-FIELDS = 22
+FIELDS = 23
 
 
 class Entry(msgspec.Struct, kw_only=True, gc=False):
@@ -48,14 +48,14 @@ class NotALine(ValueError):
     """Something else than a request's line."""
 
 
-def parse(line: bytes) -> tuple[Entry, int]:
-    """Return what HAProxy sent, and its number; raise NotALine for anything that is no request's line."""
+def parse(line: bytes) -> tuple[Entry, int, int]:
+    """Return what HAProxy sent, the worker's process and its number there; raise NotALine for anything else."""
     fields = line.decode(errors="replace").split("\t", FIELDS - 1)
     if len(fields) != FIELDS:
         raise NotALine(line)
     (time, client, method, status, head, queue, connect, response, total, sent, received) = fields[:11]
-    (service, replica, retries, termination, request, number) = fields[11:17]
-    (token, subject, route, protocol, path) = fields[17:]
+    (service, replica, retries, termination, request, process, number) = fields[11:18]
+    (token, subject, route, protocol, path) = fields[18:]
     try:
         entry = Entry(
             time=float(time),
@@ -80,7 +80,7 @@ def parse(line: bytes) -> tuple[Entry, int]:
             id=_known(request),
             termination=termination[:2],
         )
-        return entry, int(number)
+        return entry, int(process), int(number)
     except ValueError as error:
         raise NotALine(line) from error
 

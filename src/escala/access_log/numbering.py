@@ -14,14 +14,20 @@ class Numbering:
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._workers: dict[int, str] = {}
+        """By process number."""
         self._last: dict[str, int] = {}
         # None was kept, or it was cut off by a full disk: losses are counted from now on.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             kept = {str(worker): int(number) for worker, number in json.loads(file.read_bytes()).items()}
             self._last = {worker: number for worker, number in kept.items() if not _has_ended(worker)}
 
-    def missed(self, worker: str, number: int) -> int:
-        """Return how many lines are missing before this one; fewer than none where threads overtook each other."""
+    def missed(self, pid: int, number: int) -> int:
+        """Return how many of a process's lines are missing before this one; -1 where threads overtook each other."""
+        worker = self._workers.get(pid)
+        if worker is None:
+            self._forget_ended()
+            worker = self._workers[pid] = _worker_of(pid)
         before = self._last.get(worker)
         if before is None:
             self._last[worker] = number
@@ -29,7 +35,8 @@ class Numbering:
         self._last[worker] = max(before, number)
         return number - before - 1 if number > before else -1
 
-    def forget_ended(self) -> None:
+    def _forget_ended(self) -> None:
+        self._workers = {pid: worker for pid, worker in self._workers.items() if not _has_ended(worker)}
         self._last = {worker: number for worker, number in self._last.items() if not _has_ended(worker)}
 
     def save(self) -> None:
@@ -37,7 +44,7 @@ class Numbering:
         self._file.write_text(json.dumps(self._last))
 
 
-def worker_of(pid: int) -> str:
+def _worker_of(pid: int) -> str:
     """Return what tells a process from all others, also from one that gets its number later."""
     try:
         return f"{pid}@{psutil.Process(pid).create_time():.2f}"

@@ -12,7 +12,7 @@ from escala.gateway.upstream import Surroundings
 LOG_FIELDS = (
     *("%Ts.%ms", "%[var(sess.address)]", "%HM", "%ST"),
     *("%TR", "%Tw", "%Tc", "%Tr", "%Ta", "%B", "%U"),
-    *("%b", "%s", "%rc", "%tsc", "%ID", "%lc"),
+    *("%b", "%s", "%rc", "%tsc", "%ID", "%pid", "%lc"),
     *("%[var(txn.key),bytes(0,8),hex]", "%[var(txn.subject),url_enc,bytes(0,500)]", "%[var(txn.route)]", "%HV", "%HPO"),
 )
 """A line of the access log, separated by tabs; the path is last, as it may be cut off."""
@@ -72,10 +72,10 @@ def _listen(config: Config, around: Surroundings) -> Iterator[str]:
 
 
 def _log(around: Surroundings) -> Iterator[str]:
-    if around.collector is None:
+    if around.access_log is None:
         yield "no log"
         return
-    yield f"log ring@access len {LONGEST_LINE} format raw local0"
+    yield f"log {around.access_log} len {LONGEST_LINE} format raw local0"
     yield f'log-format "{SEPARATOR.join(LOG_FIELDS)}"'
 
 

@@ -71,6 +71,7 @@ class Gateway:
         self._binary: Path | None = None
         self._laid = _Laid(0, frozenset(), set())
         self._listeners: Listeners | None = None
+        self._log: int | None = None
         self.runtime = Runtime(layout.run / "master.sock")
 
     def find_binary(self) -> Path:
@@ -79,9 +80,10 @@ class Gateway:
             self._binary = haproxy.find(self._plan().config.engines.haproxy.binary)
         return self._binary
 
-    def listen(self, listeners: Listeners) -> None:
-        """Say what HAProxy shall listen on, before it is started."""
+    def listen(self, listeners: Listeners, log: int | None) -> None:
+        """Say before it is started what HAProxy shall listen on, and the descriptor of the pipe for its access log."""
         self._listeners = listeners
+        self._log = log
 
     def prepare(self) -> ProcessSpec:
         """Write the configuration, let HAProxy check it, and return what to run. Blocking."""
@@ -91,7 +93,7 @@ class Gateway:
             self.find_binary(),
             self._file,
             self._layout.run / "master.sock",
-            self._listeners.descriptors,
+            self._descriptors,
             STOP_SECONDS + 1,
         )
 
@@ -147,6 +149,11 @@ class Gateway:
         await self.runtime.forget_tokens()
 
     @property
+    def _descriptors(self) -> tuple[int, ...]:
+        assert self._listeners is not None
+        return (*self._listeners.descriptors, *([self._log] if self._log is not None else []))
+
+    @property
     def _file(self) -> Path:
         return self._layout.gateway / "haproxy.cfg"
 
@@ -191,7 +198,7 @@ class Gateway:
     def _check(self, file: Path) -> None:
         assert self._listeners is not None
         try:
-            haproxy.check(self.find_binary(), file, self._listeners.descriptors)
+            haproxy.check(self.find_binary(), file, self._descriptors)
         except haproxy.ConfigurationRefused as refused:
             text = file.read_text(encoding="utf-8")
             raise haproxy.ConfigurationRefused([explained(words, text) for words in refused.alerts]) from None
@@ -213,7 +220,7 @@ class Gateway:
             admin=self._listeners.admin,
             socket=str(run / "haproxy.sock"),
             unavailable=str(run / "unavailable.sock"),
-            collector=str(run / "access.sock") if gateway.access_log.enabled else None,
+            access_log=f"fd@{self._log}" if self._log is not None else None,
             route_metrics=str(run / "metrics.sock"),
             hold=str(HOLD),
             routes=str(folder / "routes.map"),

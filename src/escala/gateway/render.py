@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from escala.config import Config, Service
 from escala.gateway import limits, tokens
 from escala.gateway.backend import backend, cache_name
-from escala.gateway.frontend import LONGEST_LINE, frontend
+from escala.gateway.frontend import frontend
 from escala.gateway.routing import Placed, placed_routes
 from escala.gateway.text import milliseconds, problem, quoted
 from escala.gateway.upstream import Backend, Surroundings
@@ -17,7 +17,6 @@ LONGEST_DRAIN = 600.0
 """Seconds after which a worker that was replaced by a reload ends, whatever it still has."""
 
 _CACHE_MEGABYTES = 16
-_RING_BYTES = 4 * 1024**2
 _HOT_BYTES = 4 * 1024**2
 _OWN_COUNTERS = 3  # what HAProxy has of sticky counters without being asked
 
@@ -48,8 +47,7 @@ def render(config: Config, services: Mapping[str, Service], backends: Sequence[B
         _section("frontend unavailable", _unavailable(around)),
         _section("frontend admin", _admin(around)),
     ]
-    if around.collector is not None:
-        sections.append(_section("ring access", _ring(around.collector)))
+    if around.access_log is not None:
         sections.append(_section("backend escala.collector", _collector(around)))
     sections.append(_section(f"backend {tokens.TABLE}", tokens.table(config, routes)))
     sections.append(_section(f"backend {tokens.REFUSED}", tokens.refused_table()))
@@ -129,19 +127,10 @@ def _admin(around: Surroundings) -> Iterator[str]:
     yield "no log"
     yield "http-request use-service prometheus-exporter if { path /metrics }"
     here = "There are /metrics and /metrics/routes."
-    elsewhere = " unless { path /metrics/routes }" if around.collector is not None else ""
+    elsewhere = " unless { path /metrics/routes }" if around.access_log is not None else ""
     yield f"http-request return {problem(404, here)}{elsewhere}"
-    if around.collector is not None:
+    if around.access_log is not None:
         yield "use_backend escala.collector"
-
-
-def _ring(collector: str) -> Iterator[str]:
-    yield "format raw"
-    yield f"maxlen {LONGEST_LINE}"
-    yield f"size {_RING_BYTES}"
-    yield "timeout connect 1s"
-    yield "timeout server 10s"
-    yield f"server collector {quoted('unix@' + collector)}"
 
 
 def _collector(around: Surroundings) -> Iterator[str]:

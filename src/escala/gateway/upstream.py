@@ -60,8 +60,8 @@ class Surroundings:
     """The Runtime API's Unix socket."""
     unavailable: str
     """The Unix socket of the frontend that stands in for a service without replicas."""
-    collector: str | None
-    """The Unix socket to which access log lines are streamed."""
+    access_log: str | None
+    """The pipe for the lines of the access log, as "fd@N"."""
     route_metrics: str
     """The Unix socket on which the collector answers."""
     hold: str

@@ -39,7 +39,7 @@ from escala.supervisor.backlog import Backlog
 from escala.supervisor.balancer import Balancer
 from escala.supervisor.certificates import Certificates
 from escala.supervisor.child import Child, Duties
-from escala.supervisor.collector import COLLECTOR, collector_duties
+from escala.supervisor.collector import COLLECTOR, Lines, collector_duties
 from escala.supervisor.control import Control
 from escala.supervisor.doors import Doors
 from escala.supervisor.engines import Engines
@@ -97,6 +97,8 @@ class Supervisor:
         )
         self._certificates = Certificates(project)
         self._collector: Child | None = None
+        self._lines: Lines | None = None
+        """Of the access log."""
         self._gateway_child: Child | None = None
         self._doors: Doors | None = None
         self._phase = "starting"
@@ -267,7 +269,9 @@ class Supervisor:
         for leftover in await asyncio.to_thread(self._registry.stop_leftovers):
             self._emit(LeftoverStopped(leftover.name, leftover.pid))
         self._doors = Doors(self.project.config.gateway)
-        self._gateway.listen(self._doors.listeners)
+        if self.project.config.gateway.access_log.enabled:
+            self._lines = Lines()
+        self._gateway.listen(self._doors.listeners, self._lines.writer if self._lines else None)
         self._replicas.require_ports()
         self._gateway.find_binary()
         await self._unless_stopped(self._engines.start())
@@ -308,9 +312,9 @@ class Supervisor:
         self._emit(Prepared(time.monotonic() - began))
 
     async def _start_collector(self) -> None:
-        if not self.project.config.gateway.access_log.enabled:
+        if self._lines is None:
             return
-        child = self._collector = self._make_child(COLLECTOR, collector_duties(self.project))
+        child = self._collector = self._make_child(COLLECTOR, collector_duties(self.project, self._lines))
         child.start()
         if not await child.wait_tried():
             raise child.failure or EngineFailed("the access log", f"could not start: {child.last_words()}")
@@ -372,6 +376,8 @@ class Supervisor:
         await self._stop_all(self._engines.children.values())
         if self._doors is not None:
             self._doors.close()
+        if self._lines is not None:
+            self._lines.close()
         self._emit(Stopped(time.monotonic() - began))
 
     async def _stop_all(self, group: Iterable[Child]) -> None:
