@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import os
+import signal
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -365,6 +367,18 @@ def test_the_access_log_says_what_happened(gate: Up, make_token: Callable[..., s
         assert entry.total >= entry.response >= 0
         assert entry.sent > 100
     assert (entries[3].status, entries[3].route, entries[3].subject) == (404, None, None)
+
+
+def test_lines_wait_while_a_killed_collector_is_started_again(gate: Up, http: httpx.Client) -> None:
+    def logged(ids: list[str]) -> bool:
+        return {*ids} <= {entry.id for entry in access_log(gate.project)}
+
+    first = http.get("/echo").headers["x-request-id"]
+    wait_until(lambda: logged([first]), "the line is there")
+    collector = next(each for each in gate.status()["processes"] if each["service"] == "access-log")
+    os.kill(collector["pid"], signal.SIGKILL)
+    ids = [http.get("/echo").headers["x-request-id"] for _ in range(100)]
+    wait_until(lambda: logged(ids), "the lines are there")
 
 
 def test_metrics(gate: Up, http: httpx.Client) -> None:
