@@ -5,7 +5,7 @@ aiming at an nginx that has nothing to do with it. The attacker is a process of 
 its use of the processors costs is seen in the last of the three. Floods come at moments that are independent of each
 other. A request fails with another answer than 200.
 
-    python -m benchmarks.hostile [--seconds 8] [--slow 1000] [--rate 10000]
+    python -m benchmarks.hostile [--rounds 3] [--seconds 8] [--slow 1000] [--rate 10000]
 """
 
 import argparse
@@ -35,6 +35,7 @@ Attack = Callable[["Target"], Awaitable[None]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     parser.add_argument("--slow", type=int, default=1000, help="slow connections at a time")
     parser.add_argument("--rate", type=int, default=10_000, help="wrong tokens a second at most")
@@ -65,7 +66,7 @@ routes = ["/data"]
         other = running([required("nginx"), "-c", folder / f"{elsewhere}.conf"], elsewhere)
         with escala_up(folder) as project, other:
             gateway, apart = (Target(each, token(project), options.slow, options.rate) for each in (port, elsewhere))
-            compare(gateway, apart, options.seconds)
+            compare(gateway, apart, options.rounds, options.seconds)
 
 
 class Target:
@@ -183,38 +184,41 @@ class Good:
         return sorted(self.milliseconds)[int(len(self.milliseconds) * 0.99)]
 
 
-def compare(gateway: Target, elsewhere: Target, seconds: float) -> None:
-    print(f"\none good request every {PACE * 1000:g} ms for {seconds:g} s\n")
+def compare(gateway: Target, elsewhere: Target, rounds: int, seconds: float) -> None:
+    print(f"\none good request every {PACE * 1000:g} ms; {rounds} rounds of {seconds:g} s, in turn\n")
     alone = Good()
-    asyncio.run(alone.ask(gateway, seconds))
+    beside, control = ({kind: Good() for kind in ATTACKS} for _ in range(2))
+    answers: dict[Attack, Counter[str]] = {kind: Counter() for kind in ATTACKS}
+    for _ in range(rounds):
+        for kind in ATTACKS:
+            asyncio.run(alone.ask(gateway, seconds / len(ATTACKS)))
+            answers[kind] += under(gateway, gateway, kind, seconds, beside[kind])
+            under(gateway, elsewhere, kind, seconds, control[kind])
     print(f"{'alone':<36} p99 {alone.p99:6.2f} ms  {dict(alone.statuses)}")
     figures: dict[str, float] = {"p99_alone_ms": round(alone.p99, 2)}
     failed = 0
     for kind in ATTACKS:
-        beside, answers = under(gateway, gateway, kind, seconds)
-        control, _ = under(gateway, elsewhere, kind, seconds)
-        name = kind.__name__
-        print(f"{name:<36} p99 {beside.p99:6.2f} ms  {dict(beside.statuses)}, the attacker {dict(answers)}")
-        print(f"{'  the same, aimed elsewhere':<36} p99 {control.p99:6.2f} ms")
-        figures[f"p99_{name}_vs_alone"] = round(beside.p99 / alone.p99, 2)
-        figures[f"p99_{name}_vs_elsewhere"] = round(beside.p99 / control.p99, 2)
-        failed += sum(count for status, count in beside.statuses.items() if status != "200")
+        name, good, apart = kind.__name__, beside[kind], control[kind]
+        print(f"{name:<36} p99 {good.p99:6.2f} ms  {dict(good.statuses)}, the attacker {dict(answers[kind])}")
+        print(f"{'  the same, aimed elsewhere':<36} p99 {apart.p99:6.2f} ms")
+        figures[f"p99_{name}_vs_alone"] = round(good.p99 / alone.p99, 2)
+        figures[f"p99_{name}_vs_elsewhere"] = round(good.p99 / apart.p99, 2)
+        failed += sum(count for status, count in good.statuses.items() if status != "200")
     print()
     print(json.dumps({**figures, "failed": failed}))
 
 
-def under(gateway: Target, aim: Target, kind: Attack, seconds: float) -> tuple[Good, Counter[str]]:
-    """Ask the gateway while somebody attacks `aim`; return that, and what the attacker was answered."""
+def under(gateway: Target, aim: Target, kind: Attack, seconds: float, good: Good) -> Counter[str]:
+    """Ask the gateway while somebody attacks `aim`; return what the attacker was answered."""
     context = multiprocessing.get_context("spawn")
     said: Queue[Counter[str]] = context.Queue()
     attacker = context.Process(target=attack, args=(aim, kind, seconds + 12, said), daemon=True)
     attacker.start()
     time.sleep(2)  # until it is at work
-    good = Good()
     asyncio.run(good.ask(gateway, seconds))
     answers = said.get(timeout=60)
     attacker.join(10)
-    return good, answers
+    return answers
 
 
 if __name__ == "__main__":
