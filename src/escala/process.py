@@ -124,10 +124,15 @@ class Process:
         if self.returncode is None:
             self._kill_group()
 
-    async def wait(self) -> int:
-        """Wait for the process to end, and for its last words; return its exit code, negative for a signal."""
+    async def ended(self) -> int:
+        """Wait for the process to end; return its exit code, negative for a signal. Last words may still come."""
         code = await asyncio.shield(self._ended)
         self._kill_group()
+        return code
+
+    async def wait(self) -> int:
+        """Wait for the process to end, and for its last words; return its exit code, negative for a signal."""
+        code = await self.ended()
         await asyncio.wait({self._pump}, timeout=_LAST_WORDS_SECONDS)
         self._pump.cancel()
         if self._pipe is not None:

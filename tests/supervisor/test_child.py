@@ -181,6 +181,36 @@ async def test_its_whole_family_ends_with_it(tmp_path: Path) -> None:
     await eventually(gone, "the grandchild is gone", 5)
 
 
+async def test_who_must_know_does_not_wait_for_last_words(tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    heir = f"""
+import pathlib, time
+end = time.monotonic() + 10
+while not pathlib.Path({str(go_on)!r}).exists() and time.monotonic() < end: time.sleep(0.01)
+print('late', flush=True)
+"""
+    code = (
+        f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {heir!r}], start_new_session=True)\n{SLEEP}"
+    )
+    watched = Watched(tmp_path, code)
+    watched.child.start()
+    assert await watched.child.wait_tried()
+    assert watched.child.pid == watched.pid
+    os.kill(watched.pid, signal.SIGKILL)
+
+    async def told() -> bool:
+        return "end" in watched.calls
+
+    async def heard() -> bool:
+        return "late" in watched.lines
+
+    await eventually(told, "who must know was told")
+    assert (watched.child.pid, watched.child.state) == (None, "waiting")
+    go_on.touch()
+    await eventually(heard, "what holds the output open was heard after that")
+    await watched.child.stop()
+
+
 async def test_stopping_while_it_starts(tmp_path: Path) -> None:
     watched = Watched(tmp_path, SLEEP, ready=lambda: False)
     watched.child.start()

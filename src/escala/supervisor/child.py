@@ -50,6 +50,9 @@ class Child:
         self.ready_at: float | None = None
         """time.time()"""
         self.process: Process | None = None
+        """The last one, if there was any."""
+        self.pid: int | None = None
+        """Of the living process: it comes and goes with the state."""
         self.failure: EscalaError | None = None
         """Why the last start could not be tried."""
         self.tried = asyncio.Event()
@@ -150,8 +153,9 @@ class Child:
             pause = self._backoff.next()
             self._emit(StartFailed(self.name, str(error), pause))
             return pause
+        self.pid = process.pid
         self._registry.add(process)
-        ended = asyncio.create_task(process.wait(), name=f"end of {self.name}")
+        ended = asyncio.create_task(process.ended(), name=f"end of {self.name}")
         asked = asyncio.create_task(self._asked_to_stop.wait(), name=f"stop of {self.name}")
         try:
             failure = await self._until_ready(ended, asked)
@@ -164,11 +168,13 @@ class Child:
             asked.cancel()
             code = await ended
             self._become("stopping" if self._asked_to_stop.is_set() else "waiting")
-            self.ready_at = None
+            self.ready_at = self.pid = None
             self._registry.remove(process)
         if self._asked_to_stop.is_set():
+            await process.wait()
             return None
         await self._duties.on_end()
+        await process.wait()  # after who must know: somebody of another group may hold the output open
         pause = self._backoff.next()
         reason = failure or describe_exit(code)
         said = [line.strip() for line in process.tail if line.strip()]

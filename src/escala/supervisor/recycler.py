@@ -47,15 +47,15 @@ class Recycler:
     def _spent(self, name: str, service: Service) -> Iterator[tuple[Replica, str]]:
         """Yield who has to go and why, the longest serving first: a limit that all break soon must pass nobody over."""
         for replica in sorted(self._replicas.staying(name), key=lambda replica: replica.child.ready_at or math.inf):
-            process, since = replica.child.process, replica.child.ready_at
-            if replica.child.state != "serving" or process is None or since is None:
+            pid, since = replica.child.pid, replica.child.ready_at
+            if replica.child.state != "serving" or pid is None or since is None:
                 continue
             if service.max_age is not None and time.time() - since > service.max_age:
                 yield replica, f"it has served for {format_duration(time.time() - since)}"
-            elif service.max_memory is not None and (used := _memory(process.pid)) > service.max_memory:
+            elif service.max_memory is not None and (used := _memory(pid)) > service.max_memory:
                 yield replica, f"it uses {format_size(used)} of memory"
             elif service.max_requests is not None:
-                served = self._served.get((replica.name, process.pid), (0, 0))[1]
+                served = self._served.get((replica.name, pid), (0, 0))[1]
                 if served >= service.max_requests:
                     yield replica, f"it has served {served} requests"
 
@@ -66,9 +66,9 @@ class Recycler:
         for name in self._replicas.services:
             for replica in self._replicas.staying(name):
                 now = counted.get((name, str(replica.number)))
-                if now is None or replica.child.process is None:
+                if now is None or replica.child.pid is None:
                     continue
-                key = (replica.name, replica.child.process.pid)
+                key = (replica.name, replica.child.pid)
                 last, total = self._served.get(key, (now, 0))
                 found[key] = (now, total + (now - last if now >= last else now))
         self._served = found

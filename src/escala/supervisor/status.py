@@ -114,12 +114,11 @@ def describe_service(
 def describe(child: Child, address: str, *, drained: bool, traffic: Traffic | None) -> ProcessStatus:
     """Return what a child does, without its memory: that takes long to measure (`measure`)."""
     service, _, replica = child.name.partition("/")
-    alive = child.process is not None and child.process.returncode is None
     return ProcessStatus(
         service=service,
         replica=replica,
         address=address,
-        pid=child.process.pid if child.process is not None and alive else None,
+        pid=child.pid,
         state=child.state,
         crashing=child.crashing,
         restarts=child.restarts,
