@@ -44,6 +44,11 @@ class Environment:
         return {VARIABLES[field.name]: getattr(self, field.name) for field in fields(self)}
 
 
+def is_under(path: str, prefix: str) -> bool:
+    """Return whether a prefix of `public` covers a path: by whole segments."""
+    return path == prefix or path.startswith(f"{prefix.rstrip('/')}/")
+
+
 VARIABLES = {
     "project": "ESCALA_PROJECT__NAME",
     "service": "ESCALA_SERVICE",

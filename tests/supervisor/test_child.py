@@ -195,8 +195,9 @@ print('late', flush=True)
     watched = Watched(tmp_path, code)
     watched.child.start()
     assert await watched.child.wait_tried()
-    assert watched.child.pid == watched.pid
-    os.kill(watched.pid, signal.SIGKILL)
+    pid = watched.child.pid
+    assert pid == watched.pid
+    os.kill(pid, signal.SIGKILL)
 
     async def told() -> bool:
         return "end" in watched.calls
@@ -205,7 +206,8 @@ print('late', flush=True)
         return "late" in watched.lines
 
     await eventually(told, "who must know was told")
-    assert (watched.child.pid, watched.child.state) == (None, "waiting")
+    assert watched.child.pid is None
+    assert watched.child.state == "waiting"
     go_on.touch()
     await eventually(heard, "what holds the output open was heard after that")
     await watched.child.stop()

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from escala.auth.principal import Principal
 from escala.auth.tokens import Verifier
-from escala.environment import Environment
+from escala.environment import Environment, is_under
 from escala.errors import InvalidToken
 from escala.problem import Problem
 
@@ -34,7 +34,7 @@ class Middleware:
         return self._given or Verifier.from_environment(Environment.read())
 
     def _is_public(self, path: str) -> bool:
-        matching = [entry for entry in self._public if _is_under(path, entry.lstrip("!"))]
+        matching = [entry for entry in self._public if is_under(path, entry.lstrip("!"))]
         longest = max(matching, key=lambda entry: len(entry.lstrip("!")), default="!")
         return not longest.startswith("!")
 
@@ -77,10 +77,6 @@ def require(*scopes: str) -> Callable[[HTTPConnection], Principal]:
         return principal
 
     return dependency
-
-
-def _is_under(path: str, prefix: str) -> bool:
-    return path == prefix or path.startswith(f"{prefix.rstrip('/')}/")
 
 
 def _bearer(scope: Scope) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from escala.config import PLATFORM, Address, Config, Service
-from escala.environment import Environment
+from escala.environment import Environment, is_under
 from escala.errors import EscalaError
 from escala.process import ProcessSpec
 from escala.project import Project
@@ -36,15 +36,19 @@ def program_path() -> str:
 
 
 def public_paths(config: Config, service: str) -> list[str]:
-    """Return the prefixes that need no token, and with "!" those that do, as the service sees them."""
-    routes = [
+    """Return the prefixes that need no token, and with "!" those below them that do, as the service sees them."""
+    prefixes = [
         ("" if config.policy(name, route).public else "!") + (route.to or route.path)
         for name, each in config.services.items()
         for route in each.routes
         if name == service or (route.split is not None and route.split.service == service)
     ]
     health = services(config)[service].health
-    return routes if health == "tcp" else [health, *routes]
+    if health != "tcp":
+        prefixes.insert(0, health)
+    # Others with "!" say nothing, and each is a change of the environment: a reason to roll the service out anew.
+    public = [prefix for prefix in prefixes if not prefix.startswith("!")]
+    return [prefix for prefix in prefixes if any(is_under(prefix.removeprefix("!"), each) for each in public)]
 
 
 def environment_for(
