@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from escala.config import Config, load
-from escala.config.balance import Balance
+from escala.config.balance import Balance, Capacity
 from escala.config.config import Config as Root
 from escala.config.policy import Policy
 from escala.config.units import parse_duration, parse_size
@@ -21,7 +21,7 @@ def options(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, obj
     """Yield every option with its default; a dict's keys are "*", a list's items "[]"."""
     for name, field in model.model_fields.items():
         path = f"{prefix}{name}"
-        if prefix.startswith("services.") and (name in Policy.model_fields or field.annotation is Balance):
+        if prefix.startswith("services.") and (name in Policy.model_fields or field.annotation in (Balance, Capacity)):
             continue  # said once, for all places, under [gateway]
         inner = [a for a in (field.annotation, *typing.get_args(field.annotation)) if isinstance(a, type)]
         sections = [a for a in inner if issubclass(a, BaseModel)]

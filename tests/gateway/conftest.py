@@ -55,7 +55,10 @@ app = "tests.gateway.app:app"
 [services.busy]
 app = "tests.gateway.app:app"
 balance = {{ inflight = 1, queue = 2, queue_timeout = "1s" }}
-routes = [{{ path = "/busy", to = "/slow" }}]
+routes = [
+    {{ path = "/busy", to = "/slow" }},
+    {{ path = "/apart", to = "/slow", balance = {{ queue_timeout = "100ms" }} }},
+]
 
 [services.rpc]
 command = "{python} -m tests.gateway.rpc $PORT"

@@ -36,7 +36,12 @@ def everything() -> Config:
                 "compression": True,
                 "balance": {"sticky": "replica"},
                 "routes": [
-                    {"path": "/shop", "split": {"service": "next", "percent": 10}, "compression": False},
+                    {
+                        "path": "/shop",
+                        "split": {"service": "next", "percent": 10},
+                        "compression": False,
+                        "balance": {"inflight": 2, "retries": 1, "connect_timeout": "1s"},
+                    },
                     {"path": "/static", "public": True, "cache": "60s", "methods": ["GET", "HEAD"]},
                     {"path": "/api", "cors": {"origins": ["https://a.example", "https://b.example:8443"]}},
                     {"path": "/api", "hosts": ["api.example.com", "*.example.org"], "max_body": "1KiB"},
@@ -52,7 +57,11 @@ def everything() -> Config:
                     },
                 ],
             },
-            "rare": {"app": "rare:app", "replicas": {"min": 0, "max": 2}, "routes": ["/rare"]},
+            "rare": {
+                "app": "rare:app",
+                "replicas": {"min": 0, "max": 2},
+                "routes": ["/rare", {"path": "/rare/own", "balance": {"queue": 5}}],
+            },
             "next": {"app": "next:app", "balance": {"algorithm": "hash", "hash_on": "header:X-Tenant"}},
             "rpc": {
                 "command": "rpc",
@@ -87,7 +96,7 @@ def surroundings(folder: str = "/state", **changes: Any) -> Surroundings:
         "route_metrics": f"{folder}/metrics.sock",
         "hold": f"{folder}/hold.lua",
         "routes": f"{folder}/routes.map",
-        "services": f"{folder}/services.map",
+        "lanes": f"{folder}/lanes.map",
         "revoked_tokens": f"{folder}/revoked-tokens.map",
         "revoked_users": f"{folder}/revoked-users.map",
         "keys": (Key("-first", "RS256", f"{folder}/0.pem"), Key("second", "ES256", f"{folder}/1.pem")),

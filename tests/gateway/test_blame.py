@@ -16,6 +16,9 @@ backend shop
     http-check send meth GET
     timeout queue 5s
 
+backend shop:1
+    cookie replica
+
 backend escala.tokens
     stick-table type binary
 """
@@ -29,6 +32,7 @@ backend escala.tokens
         ("balance", "services.shop.balance"),
         ("http-check", "services.shop.health"),
         ("timeout queue", "services.shop"),
+        ("cookie", "services.shop.balance.sticky"),
         ("stick-table", None),
         ("http-request", None),
     ],

@@ -29,7 +29,7 @@ bind = "127.0.0.1:{port}"
 [services.web]
 app = "tests.gateway.app:app"
 replicas = 2
-routes = ["/echo", "/slow"]
+routes = ["/echo", "/slow", {{ path = "/apart", to = "/echo", balance = {{ queue = 100 }} }}]
 rollout = {{ settle = "100ms" }}
 """
 
@@ -49,6 +49,30 @@ def test_scaling_fails_no_request(ops: Up) -> None:
         assert len(ops.replicas("web")) == 1
         load.more(10)
     assert ops.said().count("left after") == 4
+
+
+def test_a_route_with_a_balance_of_its_own_reaches_the_same_replicas(ops: Up) -> None:
+    with no_failure(ops, path="/apart") as load:
+        run(ops, "scale", "web=3")
+        wait_until(lambda: len(load.replicas) == 3, "all three answer")
+        run(ops, "drain", "web/1")
+        load.more(20)
+        load.replicas.clear()
+        load.more(100)
+        assert load.replicas.keys() == {"web/2", "web/3"}
+        run(ops, "drain", "web/1", "--resume")
+        before = ops.replicas("web")[1]
+        os.kill(before["pid"], signal.SIGKILL)
+        wait_until(lambda: ops.replicas("web")[1]["pid"] not in {None, before["pid"]}, "it is started again")
+        load.replicas.clear()
+        wait_until(lambda: len(load.replicas) == 3, "all three answer again")
+        run(ops, "scale", "web=1")
+        assert len(ops.replicas("web")) == 1
+        change(ops, "queue = 100", "queue = 50")
+        assert "routes[/apart].balance.queue = 100 → 50" in run(ops, "apply")
+        run(ops, "scale", "web=2")
+        load.replicas.clear()
+        wait_until(lambda: len(load.replicas) == 2, "both answer after a reload")
 
 
 def test_wrong_scales(gate: Up) -> None:

@@ -232,6 +232,32 @@ def test_who_waits_too_long_gets_503(gate: Up, make_token: Callable[..., str]) -
         assert first.result() == 200
 
 
+def test_a_route_with_a_balance_of_its_own_waits_apart(gate: Up, make_token: Callable[..., str]) -> None:
+    token = make_token()
+
+    def ask(path: str) -> int:
+        with client(gate.url, token) as own:
+            return own.get(path).status_code
+
+    def inflight() -> int:
+        return sum(p["inflight"] or 0 for p in gate.replicas("busy"))
+
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(ask, "/apart?seconds=3")
+        wait_until(lambda: inflight() == 1, "its own limit is reached")
+        other = pool.submit(ask, "/busy?seconds=3")
+        wait_until(lambda: inflight() == 2, "the replica has one of the others too, and both are counted")
+        assert ask("/apart?seconds=0") == 503  # after its own 100 ms, when neither is done
+        assert not first.done()
+        assert not other.done()
+        assert (first.result(), other.result()) == (200, 200)
+    wait_until(lambda: _in_log(gate, "/apart", "busy"), "the log names the service")
+
+
+def _in_log(gate: Up, route: str, service: str) -> bool:
+    return any((entry.route, entry.service) == (route, service) for entry in access_log(gate.project))
+
+
 def test_a_cookie_keeps_the_replica(gate: Up, make_token: Callable[..., str]) -> None:
     homes = set()
     for _ in range(6):

@@ -16,7 +16,7 @@ from escala.config.policy import METHODS
 from escala.engines import haproxy
 from escala.gateway.gateway import HOLD
 from escala.gateway.render import render
-from escala.gateway.routing import placed_routes, routes_map, services_map
+from escala.gateway.routing import lanes_map, placed_routes, routes_map
 from escala.gateway.text import quoted
 from escala.gateway.upstream import Surroundings
 from escala.layout import Layout
@@ -99,7 +99,17 @@ balance = st.one_of(
     ),
     st.fixed_dictionaries({"algorithm": st.just("hash"), "hash_on": header.map(lambda name: f"header:{name}")}),
 )
-route = st.fixed_dictionaries({"path": path}, optional={"to": path, **policy})
+capacity = st.fixed_dictionaries(
+    {},
+    optional={
+        "inflight": st.integers(1, 10),
+        "queue": st.integers(1, 10),
+        "queue_timeout": duration,
+        "connect_timeout": duration,
+        "retries": st.integers(0, 2),
+    },
+)
+route = st.fixed_dictionaries({"path": path}, optional={"to": path, "balance": capacity, **policy})
 service = st.fixed_dictionaries(
     {"app": st.just("a:b")},
     optional={
@@ -133,7 +143,7 @@ def files(session_folder: Path) -> Surroundings:
     pem = KeyStore(Layout(session_folder / "keys of render")).public_keys()[0].pem
     for key in around.keys:
         Path(key.file).write_text(pem)
-    for path in (around.routes, around.services, around.revoked_tokens, around.revoked_users):
+    for path in (around.routes, around.lanes, around.revoked_tokens, around.revoked_users):
         Path(path).write_text("")
     return around
 
@@ -146,7 +156,7 @@ def test_haproxy_accepts_whatever_is_valid(table: dict[str, object], session_fol
     except ValidationError:
         return  # two services that want the same path, or a policy that contradicts itself
     Path(files.routes).write_text(routes_map(placed_routes(config)))
-    Path(files.services).write_text(services_map(placed_routes(config)))
+    Path(files.lanes).write_text(lanes_map(config, placed_routes(config)))
     file = session_folder / "any.cfg"
     file.write_text(render(config, services(config), backends(config), files))
     haproxy.check(haproxy.find(None), file)

@@ -17,7 +17,7 @@ from escala.auth.keys import KeyStore
 from escala.config import Address
 from escala.engines import haproxy
 from escala.gateway.render import render
-from escala.gateway.routing import placed_routes, routes_map, services_map
+from escala.gateway.routing import lanes_map, placed_routes, routes_map
 from escala.gateway.upstream import Backend, Key, Server
 from escala.layout import Layout
 from escala.supervisor.ports import free_port
@@ -53,7 +53,7 @@ class Alone:
         )
         placed = placed_routes(config)
         Path(around.routes).write_text(routes_map(placed))
-        Path(around.services).write_text(services_map(placed))
+        Path(around.lanes).write_text(lanes_map(config, placed))
         for path in (around.revoked_tokens, around.revoked_users):
             Path(path).write_text("")
         self.file = folder / "alone.cfg"

@@ -4,6 +4,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+from escala.lanes import service_of
+
 FIELDS = 23
 
 
@@ -64,7 +66,7 @@ def parse(line: bytes) -> tuple[Entry, int, int]:
             path=path,
             protocol=protocol,
             route=_known(route),
-            service=_known(service),
+            service=_known(service_of(service)),
             replica=_known(replica),
             status=int(status),
             received=int(received),

@@ -32,13 +32,13 @@ def routes(file: File = None, settings: Settings = None, as_json: AsJson = False
         service = f"{each.service}{f', {route.split.percent} % {route.split.service}' if route.split else ''}"
         needs = "nothing" if policy.public else ", ".join(["a token", *policy.scopes])
         path = f"{route.path}{f' → {route.to}' if route.to else ''}"
-        table.add_row(path, ", ".join(policy.hosts) or "any", service, needs, ", ".join(_words(policy)))
+        table.add_row(path, ", ".join(policy.hosts) or "any", service, needs, ", ".join(_words(each)))
     out.print(table)
 
 
-def _words(policy: Policy) -> Iterator[str]:
+def _words(placed: Placed) -> Iterator[str]:
     """Say what is not as it is by itself."""
-    plain = Policy()
+    policy, plain = placed.policy, Policy()
     if policy.methods != METHODS:
         yield "/".join(policy.methods)
     for limit in policy.rate_limits:
@@ -56,8 +56,16 @@ def _words(policy: Policy) -> Iterator[str]:
         yield "compressed"
     if not policy.retry:
         yield "not retried"
+    own = placed.route.balance
+    for name in sorted(own.model_fields_set):
+        yield f"{name.replace('_', ' ')} {_worded(getattr(own, name))}"
+
+
+def _worded(value: int | float) -> str:
+    return format_duration(value) if isinstance(value, float) else str(value)
 
 
 def _document(placed: Placed) -> dict[str, object]:
     policy = placed.policy.model_dump(mode="json")
-    return {"path": placed.route.path, "to": placed.route.to, "service": placed.service, **policy}
+    balance = placed.route.balance.model_dump(mode="json", exclude_unset=True)
+    return {"path": placed.route.path, "to": placed.route.to, "service": placed.service, **policy, "balance": balance}

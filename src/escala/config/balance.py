@@ -1,4 +1,4 @@
-"""[gateway.balance], [services.NAME.balance]: how requests are spread over a service's replicas."""
+"""[gateway.balance], [services.NAME.balance], and of a route: how requests are spread over a service's replicas."""
 
 from typing import Literal
 
@@ -8,14 +8,9 @@ from escala.config.section import CookieName, HashKey, Section
 from escala.config.units import Timeout
 
 
-class Balance(Section):
-    algorithm: Literal["leastconn", "roundrobin", "random", "first", "hash"] = "leastconn"
-    """leastconn: the replica with the fewest requests; random: the better of two; first: fill one before the next;
-    hash: the same replica for the same `hash_on`, consistently."""
-    hash_on: HashKey | None = None
-    """What is hashed: "header:NAME", "cookie:NAME" or "query:NAME"."""
-    sticky: CookieName | None = None
-    """A cookie, set by the gateway, that keeps a browser at its replica."""
+class Capacity(Section):
+    """What may be said of a service and of one of its routes."""
+
     inflight: int = Field(default=128, ge=1, le=100_000)
     """Requests that one replica gets at a time; further ones wait in the gateway, first come, first served."""
     queue: int = Field(default=1024, ge=1, le=1_000_000)
@@ -26,6 +21,16 @@ class Balance(Section):
     """How long a replica may take to accept a connection; then another is tried."""
     retries: int = Field(default=2, ge=0, le=2)
     """How often a request is tried elsewhere."""
+
+
+class Balance(Capacity):
+    algorithm: Literal["leastconn", "roundrobin", "random", "first", "hash"] = "leastconn"
+    """leastconn: the replica with the fewest requests; random: the better of two; first: fill one before the next;
+    hash: the same replica for the same `hash_on`, consistently."""
+    hash_on: HashKey | None = None
+    """What is hashed: "header:NAME", "cookie:NAME" or "query:NAME"."""
+    sticky: CookieName | None = None
+    """A cookie, set by the gateway, that keeps a browser at its replica."""
     slow_start: Timeout | None = None
     """How long a new replica's share grows to the full one."""
 
@@ -36,8 +41,8 @@ class Balance(Section):
         return self
 
 
-def merged(general: Balance, specific: Balance) -> Balance:
-    """Return what holds for a service: its own words, then the gateway's."""
+def merged(general: Balance, specific: Capacity) -> Balance:
+    """Return what holds: the more specific words, then those of the level above."""
     own = {name: getattr(specific, name) for name in specific.model_fields_set}
     if "algorithm" in own:
         own.setdefault("hash_on", None)

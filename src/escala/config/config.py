@@ -99,10 +99,11 @@ class Config(Section):
         reaching = [(n, r) for n, r in routes if n == service or (r.split is not None and r.split.service == service)]
         return max((self.policy(n, r).max_body for n, r in reaching), default=self.gateway.max_body)
 
-    def balance(self, service: str) -> Balance:
-        """Return how requests are spread over the replicas of a service."""
+    def balance(self, service: str, route: Route | None = None) -> Balance:
+        """Return how requests are spread over the replicas of a service, those of one route where it is named."""
         own = self.services.get(service)
-        return merged(self.gateway.balance, own.balance) if own else self.gateway.balance
+        balance = merged(self.gateway.balance, own.balance) if own else self.gateway.balance
+        return merged(balance, route.balance) if route else balance
 
     @property
     def issuer(self) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import model_validator
 
+from escala.config.balance import Capacity
 from escala.config.policy import Percent, Policy
 from escala.config.section import Name, Section, UrlPath
 
@@ -22,6 +23,8 @@ class Route(Policy):
     to: UrlPath | None = None
     """What the prefix becomes on the way to the service; without it the path stays."""
     split: Split | None = None
+    balance: Capacity = Capacity()
+    """What is said here, the route has for itself: its requests wait, and count as in flight, apart from the others."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""The back half of the gateway for one service, the balancer: its replicas, algorithm, queue, health, retries."""
+"""The back half of the gateway for one service, the balancer: replicas, algorithm, queue, health, retries."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from escala.config import Balance, Policy, Service
 from escala.gateway import limits, tokens
 from escala.gateway.rewriting import rewrite, rewrite_back
-from escala.gateway.routing import Placed, leading_to
+from escala.gateway.routing import Lane, Placed
 from escala.gateway.rules import by_value, one_of, refuse, when
 from escala.gateway.text import milliseconds, quoted
 from escala.gateway.upstream import Backend, Server, Surroundings
@@ -26,10 +26,10 @@ _BUDGET_LEAST = 10
 
 
 def backend(
-    live: Backend, service: Service, balance: Balance, defaults: Policy, routes: Sequence[Placed], around: Surroundings
+    live: Backend, service: Service, lane: Lane, defaults: Policy, routes: Sequence[Placed], around: Surroundings
 ) -> Iterator[str]:
-    """Yield the lines of the section; `routes` are those of all services."""
-    reaching = leading_to(routes, live.service)
+    """Yield the lines of a lane's section; `routes` are those of all services."""
+    reaching, balance = lane.routes, lane.balance
     yield from _algorithm(balance, live.service)
     yield f"retries {balance.retries}"
     yield f"timeout connect {milliseconds(balance.connect_timeout)}"
@@ -37,7 +37,7 @@ def backend(
     yield from _health(service)
     sleeps = service.replicas.min == 0
     if sleeps:
-        yield from _hold(live.service, service, balance)
+        yield from _hold(lane.name, service, balance)
     full = refuse(503, "Every replica of the service is busy.", ("Retry-After", "1"))
     yield full + when(f"{{ queue ge {balance.queue} }}")
     # All routes, as a scope's bit and a limit's table are the same everywhere.

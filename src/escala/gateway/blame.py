@@ -2,6 +2,8 @@
 
 import re
 
+from escala.lanes import service_of
+
 _PLACE = re.compile(r"\[[^\]\s]*:(\d+)\]")
 _IN_FRONTEND = {"bind": "gateway.bind"}
 _IN_GLOBAL = {"maxconn": "gateway.max_connections", "nbthread": "gateway.threads"}
@@ -31,7 +33,7 @@ def setting(words: str, text: str) -> str | None:
     if kind == "frontend":
         return "gateway.tls.certificates" if " crt " in line else _IN_FRONTEND.get(keyword)
     if kind == "backend" and not name.startswith("escala."):
-        return ".".join(filter(None, ["services", name, _IN_BACKEND.get(keyword)]))
+        return ".".join(filter(None, ["services", service_of(name), _IN_BACKEND.get(keyword)]))
     return None
 
 

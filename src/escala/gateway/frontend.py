@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from escala.config import Config
 from escala.gateway import cors, limits, tokens
-from escala.gateway.routing import Placed, has_hosts
+from escala.gateway.routing import Placed, has_hosts, lane_of
 from escala.gateway.rules import by_value, one_of, refuse, when
 from escala.gateway.text import log_format, quoted
 from escala.gateway.upstream import Surroundings
@@ -56,8 +56,10 @@ def frontend(config: Config, routes: Sequence[Placed], around: Surroundings) -> 
     for placed in routes:
         if placed.route.split is not None:
             drawn = f"{{ rand(100) lt {placed.route.split.percent} }}"
-            yield f"use_backend {placed.route.split.service}" + when(one_of([placed]), drawn)
-    yield f"use_backend %[var(txn.route),map_str({quoted(around.services)})]"
+            yield f"use_backend {lane_of(config, routes, placed, placed.route.split.service)}" + when(
+                one_of([placed]), drawn
+            )
+    yield f"use_backend %[var(txn.route),map_str({quoted(around.lanes)})]"
 
 
 def _listen(config: Config, around: Surroundings) -> Iterator[str]:

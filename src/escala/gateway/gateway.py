@@ -14,7 +14,7 @@ from escala.gateway.backend import server_options
 from escala.gateway.blame import explained
 from escala.gateway.render import render
 from escala.gateway.revocations import Revocations
-from escala.gateway.routing import placed_routes, routes_map, services_map
+from escala.gateway.routing import Lane, lanes, lanes_map, placed_routes, routes_map
 from escala.gateway.runtime import ReloadRefused, Runtime
 from escala.gateway.upstream import Backend, Key, Server, Surroundings
 from escala.layout import Layout, write_atomically
@@ -51,7 +51,8 @@ class _Laid:
 
     number: int
     """Of its folder."""
-    services: frozenset[str]
+    lanes: Mapping[str, Sequence[Lane]]
+    """By service."""
     known: set[tuple[str, int]]
     """Replicas that it has heard of, in its text or since."""
 
@@ -69,7 +70,7 @@ class Gateway:
         self._plan = plan
         self._revocations = revocations
         self._binary: Path | None = None
-        self._laid = _Laid(0, frozenset(), set())
+        self._laid = _Laid(0, {}, set())
         self._listeners: Listeners | None = None
         self._log: int | None = None
         self.runtime = Runtime(layout.run / "master.sock")
@@ -123,22 +124,23 @@ class Gateway:
 
     async def tell(self, service: str, server: Server) -> None:
         """Let the balancer know how a replica is now; of a service that it does not have yet, a reload will tell."""
-        heard_of = (service, server.number) in self._laid.known
-        if service in self._laid.services and (heard_of or server.state == "ready"):
-            await self.runtime.apply(service, server)
+        if (service, server.number) in self._laid.known or server.state == "ready":
+            for lane in self._laid.lanes.get(service, ()):
+                await self.runtime.apply(lane.name, server)
 
     async def add(self, service: str, server: Server) -> None:
         """Make a replica known to the balancer, unless it is."""
-        if service not in self._laid.services or (service, server.number) in self._laid.known:
+        if service not in self._laid.lanes or (service, server.number) in self._laid.known:
             return
-        plan = self._plan()
-        await self.runtime.add(service, server, server_options(plan.services[service], plan.config.balance(service)))
+        for lane in self._laid.lanes[service]:
+            await self.runtime.add(lane.name, server, server_options(self._plan().services[service], lane.balance))
         self._laid.known.add((service, server.number))
 
     async def remove(self, service: str, number: int) -> None:
         """Let the balancer forget a replica that has ended."""
         if (service, number) in self._laid.known:
-            await self.runtime.remove(service, str(number))
+            for lane in self._laid.lanes[service]:
+                await self.runtime.remove(lane.name, str(number))
             self._laid.known.discard((service, number))
 
     async def enforce_revocations(self) -> None:
@@ -180,7 +182,8 @@ class Gateway:
             raise
         candidate.replace(self._file)
         known = {(backend.service, server.number) for backend in plan.backends for server in backend.servers}
-        self._laid = _Laid(number, frozenset(backend.service for backend in plan.backends), known)
+        routes = placed_routes(plan.config)
+        self._laid = _Laid(number, {b.service: lanes(plan.config, routes, b.service) for b in plan.backends}, known)
 
     def _lay_out(self, plan: Plan, folder: Path) -> Path:
         """Write a configuration and the files that it names into `folder`; return its path."""
@@ -188,7 +191,7 @@ class Gateway:
         routes = placed_routes(plan.config)
         tokens, users = self._revocations.maps()
         write_atomically(folder / "routes.map", routes_map(routes))
-        write_atomically(folder / "services.map", services_map(routes))
+        write_atomically(folder / "lanes.map", lanes_map(plan.config, routes))
         write_atomically(self._revoked_tokens, _lines(tokens))
         write_atomically(self._revoked_users, _lines(users))
         file = folder / "haproxy.cfg"
@@ -224,7 +227,7 @@ class Gateway:
             route_metrics=str(run / "metrics.sock"),
             hold=str(HOLD),
             routes=str(folder / "routes.map"),
-            services=str(folder / "services.map"),
+            lanes=str(folder / "lanes.map"),
             revoked_tokens=str(self._revoked_tokens),
             revoked_users=str(self._revoked_users),
             keys=self._keys(folder),

@@ -9,7 +9,7 @@ from escala.config import Config, Service
 from escala.gateway import limits, tokens
 from escala.gateway.backend import backend, cache_name
 from escala.gateway.frontend import frontend
-from escala.gateway.routing import Placed, placed_routes
+from escala.gateway.routing import Placed, lanes, placed_routes
 from escala.gateway.text import milliseconds, problem, quoted
 from escala.gateway.upstream import Backend, Surroundings
 
@@ -55,8 +55,9 @@ def render(config: Config, services: Mapping[str, Service], backends: Sequence[B
     ages = sorted({placed.policy.cache for placed in routes if placed.policy.cache is not None})
     sections += [_section(f"cache {cache_name(seconds)}", _cache(seconds)) for seconds in ages]
     for live in backends:
-        lines = backend(live, services[live.service], config.balance(live.service), config.gateway, routes, around)
-        sections.append(_section(f"backend {live.service}", lines))
+        for lane in lanes(config, routes, live.service):
+            lines = backend(live, services[live.service], lane, config.gateway, routes, around)
+            sections.append(_section(f"backend {lane.name}", lines))
     return "# Written by Escala from escala.toml; changes made here are lost.\n\n" + "\n".join(sections)
 
 

@@ -7,7 +7,8 @@ the route's name. A request's path gets a slash at its end before it is looked u
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from escala.config import JWKS_PATH, PLATFORM, Config, Policy, Route
+from escala.config import JWKS_PATH, PLATFORM, Balance, Config, Policy, Route
+from escala.lanes import lane_name
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,19 @@ class Placed:
     policy: Policy
     limited_by: str
     """Where its rate limits were written down: all routes that have them from there are counted together."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A backend of HAProxy: a service's replicas, as routes that say the same of `balance` use them.
+
+    HAProxy 2.8 has queue, in-flight limit, retries, queue and connect timeouts by backend. So each replica is a server
+    of every lane, with a limit of its own there.
+    """
+
+    name: str
+    balance: Balance
+    routes: tuple[Placed, ...]
 
 
 def placed_routes(config: Config) -> list[Placed]:
@@ -38,6 +52,22 @@ def leading_to(routes: Sequence[Placed], service: str) -> list[Placed]:
     return [r for r in routes if r.service == service or (r.route.split and r.route.split.service == service)]
 
 
+def lanes(config: Config, routes: Sequence[Placed], service: str) -> list[Lane]:
+    """Return a service's lanes, its own first, which is there also where no route takes it."""
+    groups: dict[Balance, list[Placed]] = {config.balance(service): []}
+    for placed in leading_to(routes, service):
+        groups.setdefault(config.balance(service, placed.route), []).append(placed)
+    return [
+        Lane(lane_name(service, number), balance, tuple(members))
+        for number, (balance, members) in enumerate(groups.items())
+    ]
+
+
+def lane_of(config: Config, routes: Sequence[Placed], placed: Placed, service: str) -> str:
+    """Return the name of the lane that a route's requests take to a service."""
+    return next(lane.name for lane in lanes(config, routes, service) if placed in lane.routes)
+
+
 def has_hosts(routes: Sequence[Placed]) -> bool:
     return any(placed.policy.hosts for placed in routes)
 
@@ -52,9 +82,9 @@ def routes_map(routes: Sequence[Placed]) -> str:
     return "".join(f"{line}\n" for line in sorted(lines))
 
 
-def services_map(routes: Sequence[Placed]) -> str:
-    """Return the file that leads from a route to its service."""
-    return "".join(f"{placed.name} {placed.service}\n" for placed in routes)
+def lanes_map(config: Config, routes: Sequence[Placed]) -> str:
+    """Return the file that leads from a route to its service's lane."""
+    return "".join(f"{placed.name} {lane_of(config, routes, placed, placed.service)}\n" for placed in routes)
 
 
 def _limited_by(config: Config, service: str, route: Route, name: str) -> str:

@@ -14,6 +14,7 @@ from escala.engines.haproxy import alerts
 from escala.errors import EscalaError
 from escala.gateway.tokens import TABLE
 from escala.gateway.upstream import Server
+from escala.lanes import service_of
 
 _TIMEOUT = 5.0
 _RELOAD_TIMEOUT = 30.0
@@ -40,7 +41,7 @@ class _WorkerGone(ConnectionError):
 
 @dataclass(frozen=True)
 class Traffic:
-    """What HAProxy counts for a replica (`server` "1") or a service (`server` "")."""
+    """What HAProxy counts for a replica (`server` "1") or a service (`server` ""), in all its lanes."""
 
     service: str
     server: str
@@ -82,9 +83,9 @@ class Runtime:
         if head.strip() != "Success=1":
             raise ReloadRefused(" / ".join(alerts(words)) or answer or "nothing")
 
-    async def apply(self, service: str, server: Server) -> None:
+    async def apply(self, lane: str, server: Server) -> None:
         """Let requests go to a replica that is ready, and send nothing new to one that is not."""
-        where = f"{service}/{server.name}"
+        where = f"{lane}/{server.name}"
         if server.state != "ready":
             await self._set(f"set server {where} state {server.state}")
             return
@@ -97,19 +98,19 @@ class Runtime:
         await self._set(f"set server {where} state ready")
         await self._set(f"set server {where} health up")
 
-    async def add(self, service: str, server: Server, options: str) -> None:
+    async def add(self, lane: str, server: Server, options: str) -> None:
         """Make a replica known, without requests for now."""
-        where = f"{service}/{server.name}"
+        where = f"{lane}/{server.name}"
         answer = await self.command(
             f"add server {where} {server.address} id {server.number} weight {server.weight} {options}"
         )
-        if "New server registered" not in answer:
+        if "New server registered" not in answer and "Already exists" not in answer:  # from a try that broke off
             raise RuntimeRefused(f"add server {where}", answer)
         await self._set(f"enable health {where}")
 
-    async def remove(self, service: str, name: str) -> None:
+    async def remove(self, lane: str, name: str) -> None:
         """Forget a replica; its process has ended. Refused while a connection to it is still there, for moments."""
-        where = f"{service}/{name}"
+        where = f"{lane}/{name}"
         await self._set(f"set server {where} state maint")
         answer = await self.command(f"del server {where}")
         if "deleted" not in answer and "No such server" not in answer:
@@ -198,7 +199,7 @@ def _traffic(row: dict[str, str]) -> Traffic:
 
     service = row["svname"] == "BACKEND"
     return Traffic(
-        service=row["pxname"],
+        service=service_of(row["pxname"]),
         server="" if service else row["svname"],
         up=row["status"].startswith("UP"),
         inflight=number("scur"),

@@ -67,7 +67,7 @@ class Surroundings:
     hold: str
     """The Lua script that lets requests wait for a service that sleeps."""
     routes: str
-    services: str
+    lanes: str
     revoked_tokens: str
     revoked_users: str
     """Maps."""
