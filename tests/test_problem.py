@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from escala import Problem, problem
 from escala.body_limit import BodyLimit
 from escala.errors import CacheUnavailable, DatabaseUnavailable, TaskArguments, UnknownTask
+from escala.headers import MAX_BODY
 
 
 class Body(BaseModel):
@@ -108,3 +109,6 @@ async def test_the_limit_holds_for_an_app_of_any_framework() -> None:
 
     assert (await call(BodyLimit(bare, 10), "POST", "/", content=b"x" * 10)).text == "read"
     assert (await call(BodyLimit(bare, 10), "POST", "/", content=b"x" * 11)).status_code == 413
+    for named, size, status in (("5", 5, 200), ("5", 6, 413), ("20", 11, 413), ("-1", 10, 200), ("9" * 5000, 10, 200)):
+        answer = await call(BodyLimit(bare, 10), "POST", "/", content=b"x" * size, headers={MAX_BODY: named})
+        assert answer.status_code == status, (named, size)

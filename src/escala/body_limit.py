@@ -4,14 +4,20 @@ The gateway refuses a body whose announced length is too large. A chunked body a
 counts what it reads.
 """
 
+import re
+
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from escala.headers import MAX_BODY
 from escala.problem import Problem
+
+_HEADER = MAX_BODY.lower().encode()
+_SIZE = re.compile(rb"\d{1,15}")
 
 
 class BodyLimit:
-    """ASGI middleware: a body above `limit` bytes is answered with 413."""
+    """ASGI middleware: a body above `limit` bytes, or above the fewer that the gateway names, is answered with 413."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app = app
@@ -21,6 +27,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        limit = self._limit_of(scope)
         received = 0
         started = False
 
@@ -28,9 +35,9 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.limit:
+            if received > limit:
                 # Starlette and FastAPI pass this exception on to the app's own handlers.
-                raise HTTPException(413, f"The body is larger than the {self.limit} bytes allowed.")
+                raise HTTPException(413, f"The body is larger than the {limit} bytes allowed.")
             return message
 
         async def watched(message: Message) -> None:
@@ -41,6 +48,10 @@ class BodyLimit:
         try:
             await self.app(scope, counted, watched)
         except HTTPException as error:
-            if started or received <= self.limit:
+            if started or received <= limit:
                 raise
             await Problem(413, error.detail).response()(scope, receive, send)
+
+    def _limit_of(self, scope: Scope) -> int:
+        named = [int(value) for name, value in scope["headers"] if name == _HEADER and _SIZE.fullmatch(value)]
+        return min([self.limit, *named])

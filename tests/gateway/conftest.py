@@ -32,6 +32,7 @@ routes = [
     {{ path = "/scoped", scopes = ["a", "b:write"] }},
     {{ path = "/read", methods = ["GET", "HEAD"] }},
     {{ path = "/small", max_body = "100B" }},
+    {{ path = "/piecemeal", to = "/upload", max_body = "100B" }},
     {{ path = "/quick", to = "/slow", timeout = "300ms" }},
     {{ path = "/once", to = "/dies", retry = false }},
     {{ path = "/limited/address", rate_limits = [{{ requests = 5, period = "1h" }}] }},

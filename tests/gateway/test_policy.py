@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -351,6 +351,18 @@ def test_chunked_uploads_are_not_gathered(gate: Up, make_token: Callable[..., st
     assert b"200 OK" in answer
     assert b'"size":9' in answer
     assert b'"chunked":true' in answer
+
+
+def test_chunked_uploads_are_counted_by_route(http: httpx.Client) -> None:
+    def chunks(size: int) -> Iterator[bytes]:
+        for _ in range(size // 10):
+            yield b"0123456789"
+
+    assert http.post("/piecemeal", content=chunks(100)).json()["size"] == 100
+    claimed = {"X-Escala-Max-Body": "1000"}
+    refused = http.post("/piecemeal", content=chunks(110), headers=claimed)
+    assert (refused.status_code, refused.text) == (413, "The body is larger than the 100 bytes allowed.")
+    assert http.post("/upload", content=chunks(1000)).json()["size"] == 1000
 
 
 def test_websockets(gate: Up, make_token: Callable[..., str]) -> None:

@@ -15,6 +15,7 @@ from escala.config import Config
 from escala.config.policy import METHODS
 from escala.engines import haproxy
 from escala.gateway.gateway import HOLD
+from escala.gateway.limits import LONGEST_ROUTE
 from escala.gateway.render import render
 from escala.gateway.routing import lanes_map, placed_routes, routes_map
 from escala.gateway.text import quoted
@@ -158,6 +159,30 @@ def test_haproxy_accepts_whatever_is_valid(table: dict[str, object], session_fol
     Path(files.routes).write_text(routes_map(placed_routes(config)))
     Path(files.lanes).write_text(lanes_map(config, placed_routes(config)))
     file = session_folder / "any.cfg"
+    file.write_text(render(config, services(config), backends(config), files))
+    haproxy.check(haproxy.find(None), file)
+
+
+def test_haproxy_accepts_lists_that_are_too_long_for_a_line(session_folder: Path, files: Surroundings) -> None:
+    routes = [
+        {
+            "path": f"/r{number}",
+            "methods": ["GET", "HEAD"] if number % 2 else ["POST"],
+            "max_body": f"{10 + number % 3}B",
+        }
+        for number in range(300)
+    ]
+    origins = {"origins": [f"https://o{number}.example" for number in range(200)]}
+    hosts = [f"h{number}.example" for number in range(300)]
+    scopes = [f"scope:{number}" for number in range(100)]
+    more = {"path": "/more", "hosts": hosts, "scopes": scopes, "cors": origins, "headers": {"X-Long": "%" * 2048}}
+    longest = ".".join(["x" * 63] * 9)
+    limited = {"path": "/" + "p" * 255, "hosts": [longest], "rate_limits": [{"requests": 1, "per": "route"}]}
+    config = minimal_config(services={"web": {"app": "a:b", "routes": [*routes, more, limited]}})
+    assert len(f"{longest}{limited['path']}") <= LONGEST_ROUTE
+    Path(files.routes).write_text(routes_map(placed_routes(config)))
+    Path(files.lanes).write_text(lanes_map(config, placed_routes(config)))
+    file = session_folder / "long.cfg"
     file.write_text(render(config, services(config), backends(config), files))
     haproxy.check(haproxy.find(None), file)
 

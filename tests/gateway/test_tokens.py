@@ -38,7 +38,7 @@ class Alone:
         self.rsa = self.store.signing_key()
         self.elliptic = ECKey.generate_key("P-256", auto_kid=True)
         self.store.trust(self.elliptic.as_dict(private=False, use="sig", alg="ES256"))
-        routes = [{"path": f"/{scope}", "scopes": [scope]} for scope in SCOPES]
+        routes = [{"path": f"/{scope}", "scopes": [scope], "methods": ["GET"]} for scope in SCOPES]
         web = {"app": "a:b", "routes": [*routes, "/any", {"path": "/two", "scopes": ["s1", "s69"]}]}
         config = minimal_config(services={"web": web}, auth=AUTH)
         keys = []
@@ -187,6 +187,14 @@ def test_scopes_in_every_word_of_bits(alone: Alone) -> None:
     assert alone.status(alone.token(scope="s69 s1"), "/two") == 503
     assert alone.status(alone.token(scope="xs1 s69x"), "/two") == 403
     assert alone.status(alone.token(), "/s0") == 403
+
+
+def test_a_rule_for_more_routes_than_a_line_has_room_for(alone: Alone) -> None:
+    headers = {"Authorization": f"Bearer {alone.token(scope=' '.join(SCOPES))}"}
+    for path in (*SCOPES[:2], *SCOPES[-2:]):
+        assert httpx.get(f"{alone.url}/{path}", headers=headers).status_code == 503
+        assert httpx.post(f"{alone.url}/{path}", headers=headers).status_code == 405
+    assert httpx.post(f"{alone.url}/any", headers=headers).status_code == 503
 
 
 def test_two_authorization_headers(alone: Alone) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from escala.config import Balance, Policy, Service
 from escala.gateway import limits, tokens
 from escala.gateway.rewriting import rewrite, rewrite_back
-from escala.gateway.routing import Lane, Placed
+from escala.gateway.routing import Lane, Placed, leading_to
 from escala.gateway.rules import by_value, one_of, refuse, when
 from escala.gateway.text import milliseconds, quoted
 from escala.gateway.upstream import Backend, Server, Surroundings
+from escala.headers import MAX_BODY
 
 IDEMPOTENT = "GET HEAD OPTIONS TRACE PUT DELETE"
 """Methods that may be repeated (RFC 9110, section 9.2.2)."""
@@ -46,6 +47,9 @@ def backend(
     # A body that trickles must not keep a replica busy. One without announced length may be a dialogue; it passes.
     trickle = "{ req.fhdr(content-length) -m int gt 0 }"
     yield f"http-request wait-for-body time {_BODY_SECONDS}s at-least {_BODY_BYTES}" + when(trickle)
+    yield from _bodies(
+        reaching, max((placed.policy.max_body for placed in leading_to(routes, live.service)), default=0)
+    )
     yield from _retries(reaching, limits.counters(routes) + 2)
     yield from _timeouts(reaching, defaults)
     yield from _cache(reaching)
@@ -112,6 +116,14 @@ def _health(service: Service) -> Iterator[str]:
     yield f"http-check send meth GET uri {service.health} hdr Host health.invalid"
     # 404: the app has no such page, and is well enough to say so.
     yield f"http-check expect rstatus {quoted('^([23]..|404)$')}"
+
+
+def _bodies(routes: Sequence[Placed], most: int) -> Iterator[str]:
+    """Let a replica stop at a route's largest body where its service's, up to which it counts by itself, is larger."""
+    for largest, condition in by_value(routes, lambda placed: placed.policy.max_body):
+        if largest < most:
+            unannounced = "!{ req.fhdr(content-length) -m found }"
+            yield f"http-request set-header {MAX_BODY} {largest}" + when(condition, unannounced)
 
 
 def _retries(routes: Sequence[Placed], counter: int) -> Iterator[str]:

@@ -14,6 +14,9 @@ from escala.gateway.routing import Placed
 from escala.gateway.rules import one_of, refuse, when
 from escala.gateway.text import milliseconds
 
+LONGEST_ROUTE = 840
+"""Of a route's name: a host of nine labels and a path, as `config.section` admits them."""
+
 
 class _Per(NamedTuple):
     """How the requests of one kind of sender are told apart, and how many senders are kept."""
@@ -26,7 +29,7 @@ class _Per(NamedTuple):
 _PER = {
     "address": _Per("src", "ipv6", 200_000),
     "token": _Per("var(txn.key)", "binary len 32", 200_000),
-    "route": _Per("var(txn.route)", "string len 300", 1_000),
+    "route": _Per("var(txn.route)", f"string len {LONGEST_ROUTE}", 1_000),
 }
 
 

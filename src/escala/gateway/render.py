@@ -10,6 +10,7 @@ from escala.gateway import limits, tokens
 from escala.gateway.backend import backend, cache_name
 from escala.gateway.frontend import frontend
 from escala.gateway.routing import Placed, lanes, placed_routes
+from escala.gateway.rules import folded
 from escala.gateway.text import milliseconds, problem, quoted
 from escala.gateway.upstream import Backend, Surroundings
 
@@ -62,7 +63,7 @@ def render(config: Config, services: Mapping[str, Service], backends: Sequence[B
 
 
 def _section(head: str, lines: Iterator[str] | Sequence[str]) -> str:
-    return "\n".join([head, *(f"    {line}" for line in lines)]) + "\n"
+    return "\n".join([head, *(f"    {line}" for line in folded(lines))]) + "\n"
 
 
 def _global(

@@ -16,7 +16,7 @@ class Placed:
     """A route with the service it leads to, and the policy that holds for it."""
 
     name: str
-    """What people know it by: its path, with its hosts where it has some."""
+    """What people know it by: its path, behind its first host where it has some; no other route has this pair."""
     service: str
     route: Route
     policy: Policy
@@ -42,7 +42,7 @@ def placed_routes(config: Config) -> list[Placed]:
     placed = []
     for service, route in _pairs(config):
         policy = config.policy(service, route)
-        name = ",".join(policy.hosts) + route.path
+        name = "".join(policy.hosts[:1]) + route.path
         placed.append(Placed(name, service, route, policy, _limited_by(config, service, route, name)))
     return sorted(placed, key=lambda placed: placed.name)
 

@@ -1,10 +1,16 @@
 """Rules of HAProxy that hold for some routes: as few of them as there are different values."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from escala.gateway.routing import Placed
 from escala.gateway.text import problem, quoted
+
+_MOST = 24
+"""Words of a list within a line; HAProxy takes 64 words a line (MAX_LINE_ARGS), and a line has others too."""
+
+_LONG_LIST = re.compile(rf"\{{ (\S+ -m str --) ((?:[^\s{{}}\"]+ ){{{_MOST + 1},}})\}}")
 
 Value = TypeVar("Value", bound=Hashable)
 
@@ -27,6 +33,26 @@ def when(*conditions: str) -> str:
     """Return " if A B C" of the conditions that are not empty, or nothing."""
     given = [condition for condition in conditions if condition]
     return f" if {' '.join(given)}" if given else ""
+
+
+def folded(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a section, with lists that are too long for a line as named ACLs of several lines each."""
+    names: dict[str, str] = {}
+    declared: list[str] = []
+
+    def named(found: re.Match[str]) -> str:
+        if found[0] not in names:
+            name = names[found[0]] = f"list{len(names) + 1}"
+            words = found[2].split()
+            declared.extend(
+                f"acl {name} {found[1]} {' '.join(words[first : first + _MOST])}"
+                for first in range(0, len(words), _MOST)
+            )
+        return names[found[0]]
+
+    rest = [_LONG_LIST.sub(named, line) for line in lines]
+    yield from declared
+    yield from rest
 
 
 def refuse(status: int, detail: str, *headers: tuple[str, str]) -> str:
