@@ -1,6 +1,7 @@
 """A running gateway changed: replicas, routes, keys, certificates, revocations. Under requests, and none fails."""
 
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -153,6 +154,12 @@ def test_a_wrong_file_changes_nothing(ops: Up) -> None:
         with client(ops.url, token_of(ops)) as http:
             assert http.get("/echo").status_code == 200
     wait_until(lambda: not ops.replicas("b"), "the service that could not start is gone")
+    with client(ops.url, token_of(ops, "--user", "eve")) as http:
+        assert http.get("/echo").status_code == 200
+        run(ops, "revoke", "--user", "eve")  # as if nothing had been refused
+        assert http.get("/echo").status_code == 401
+        assert escala("keys", "rotate", "--file", str(ops.file)).returncode == 0
+        assert http.get("/echo").status_code == 401
 
 
 def test_many_reloads_fail_no_request(ops: Up) -> None:
@@ -299,6 +306,11 @@ def test_tls(folder: Path) -> None:
             load.more()
             (folder / "certs" / "a.pem").write_text("nonsense")
             wait_until(lambda: "certificates were not taken over" in up.said(), "it says so")
+            load.more()
+            shutil.rmtree(folder / "certs")
+            wait_until(
+                lambda: "not taken over: HAProxy: gateway.tls.certificates: there is no" in up.said(), "it says so"
+            )
             load.more()
         assert load.errors == []
         assert load.answers.keys() == {200}

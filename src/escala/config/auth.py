@@ -3,7 +3,7 @@
 from pydantic import Field, model_validator
 
 from escala.config.section import Identifier, Section
-from escala.config.units import Duration, format_duration
+from escala.config.units import Duration, Timeout, format_duration
 
 
 class Auth(Section):
@@ -17,7 +17,7 @@ class Auth(Section):
     """The longest that any token may be valid; one that claims more is refused. Revocations are kept so long."""
     remember: int = Field(default=100_000, ge=100, le=10_000_000)
     """Verified tokens that the gateway remembers; beyond it the oldest is verified again."""
-    remember_for: Duration = 300.0
+    remember_for: Timeout = 300.0
     """How long it remembers one; then the token is verified again."""
     wrong_tokens: int = Field(default=500, ge=1, le=1_000_000)
     """Refused tokens a second from one address; above it, tokens that are not remembered get 429, unread."""

@@ -20,12 +20,12 @@ def _quantity(text: str, units: dict[str, Any], example: str) -> float:
 
 
 def parse_duration(value: Any) -> float:
-    """Return seconds for "500ms", "2.5s", "10m", "1h" or "7d"; more than zero, at most a year."""
+    """Return seconds for "500ms", "2.5s", "10m", "1h" or "7d"; more than zero, at most ten years."""
     if not isinstance(value, str):
         raise ValueError('expected a text with a unit, such as "30s"')  # noqa: TRY004 - pydantic wants ValueError
     seconds = _quantity(value, _DURATIONS, '"30s"')
-    if not 0.001 <= seconds <= 366 * 86400:
-        raise ValueError("expected a duration between 1ms and 366d")
+    if not 0.001 <= seconds <= 3660 * 86400:
+        raise ValueError("expected a duration between 1ms and 3660d")
     return seconds
 
 

@@ -14,10 +14,10 @@ class Certificates:
         self._seen = self._looked = self._look()
 
     def changed(self) -> bool:
-        """Whether they are not what was last taken over, and lie still since it was last asked."""
+        """Whether they are not what was last tried, and lie still since it was last asked; also when they are gone."""
         now = self._look()
         still, self._looked = now == self._looked, now
-        if not now or not still or now == self._seen:
+        if not still or now == self._seen:
             return False
         self._seen = now
         return True
