@@ -1,7 +1,5 @@
 """Lines as HAProxy sends them."""
 
-import os
-
 
 def line(number: int = 0, **changes: object) -> bytes:
     fields: dict[str, object] = {
@@ -21,7 +19,7 @@ def line(number: int = 0, **changes: object) -> bytes:
         "retries": 0,
         "termination": "----",
         "id": "61f5f61239cce8a93feac265936c6776",
-        "process": os.getpid(),
+        "worker": 1795450568000000,
         "number": number,
         "token": "-",
         "subject": "-",

@@ -5,8 +5,8 @@ from tests.access_log.lines import line
 
 
 def test_a_line_becomes_an_entry_and_json_and_an_entry_again() -> None:
-    entry, process, number = parse(line(process=8, number=3, subject="Zo%C3%AB%09x", token="AB", path="/a\tb"))
-    assert (process, number) == (8, 3)
+    entry, worker, number = parse(line(worker=8, number=3, subject="Zo%C3%AB%09x", token="AB", path="/a\tb"))
+    assert (worker, number) == (8, 3)
     assert (entry.service, entry.replica, entry.status, entry.subject) == ("web", "1", 200, "Zoë\tx")
     assert entry.path == "/a\tb"  # the last field takes whatever is left
     assert entry.termination == "--"

@@ -89,10 +89,10 @@ class Collector:
         kept = []
         for line in lines:
             try:
-                entry, process, number = parse(line)
+                entry, worker, number = parse(line)
             except NotALine:
                 continue
-            self._metrics.lost += self._numbering.missed(process, number)
+            self._metrics.lost += self._numbering.missed(worker, number)
             self._name(entry)
             self._metrics.count(entry)
             kept.append(encode(entry))

@@ -51,12 +51,12 @@ class NotALine(ValueError):
 
 
 def parse(line: bytes) -> tuple[Entry, int, int]:
-    """Return what HAProxy sent, the worker's process and its number there; raise NotALine for anything else."""
+    """Return what HAProxy sent, which worker (`Numbering`) and its number there; raise NotALine for anything else."""
     fields = line.decode(errors="replace").split("\t", FIELDS - 1)
     if len(fields) != FIELDS:
         raise NotALine(line)
     (time, client, method, status, head, queue, connect, response, total, sent, received) = fields[:11]
-    (service, replica, retries, termination, request, process, number) = fields[11:18]
+    (service, replica, retries, termination, request, worker, number) = fields[11:18]
     (token, subject, route, protocol, path) = fields[18:]
     try:
         entry = Entry(
@@ -82,7 +82,7 @@ def parse(line: bytes) -> tuple[Entry, int, int]:
             id=_known(request),
             termination=termination[:2],
         )
-        return entry, int(process), int(number)
+        return entry, int(worker), int(number)
     except ValueError as error:
         raise NotALine(line) from error
 

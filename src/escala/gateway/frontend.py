@@ -9,10 +9,13 @@ from escala.gateway.rules import by_value, one_of, refuse, when
 from escala.gateway.text import log_format, quoted
 from escala.gateway.upstream import Surroundings
 
+WORKER = "proc.read_at"
+"""When a worker's configuration was read, in microseconds: which one a line is from. Unlike %pid never used again."""
+
 LOG_FIELDS = (
     *("%Ts.%ms", "%[var(sess.address)]", "%HM", "%ST"),
     *("%TR", "%Tw", "%Tc", "%Tr", "%Ta", "%B", "%U"),
-    *("%b", "%s", "%rc", "%tsc", "%ID", "%pid", "%lc"),
+    *("%b", "%s", "%rc", "%tsc", "%ID", f"%[var({WORKER})]", "%lc"),
     *("%[var(txn.key),bytes(0,8),hex]", "%[var(txn.subject),url_enc,bytes(0,500)]", "%[var(txn.route)]", "%HV", "%HPO"),
 )
 """A line of the access log, separated by tabs; the path is last, as it may be cut off."""

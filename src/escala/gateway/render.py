@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from escala.config import Config, Service
 from escala.gateway import limits, tokens
 from escala.gateway.backend import backend, cache_name
-from escala.gateway.frontend import frontend
+from escala.gateway.frontend import WORKER, frontend
 from escala.gateway.routing import Placed, lanes, placed_routes
 from escala.gateway.rules import folded
 from escala.gateway.text import milliseconds, problem, quoted
@@ -74,6 +74,8 @@ def _global(
         yield f"nbthread {config.gateway.threads}"
     yield f"stats socket {quoted('unix@' + around.socket)} mode 600 level admin expose-fd listeners"
     yield "log stdout format raw local0 notice"
+    if around.access_log is not None:
+        yield f"set-var {WORKER} date(0,us)"
     yield f"hard-stop-after {milliseconds(LONGEST_DRAIN)}"
     # A request in flight holds a second buffer, to be repeated from; kept by the thread, they stay in its caches.
     yield f"tune.memory.hot-size {_HOT_BYTES}"
