@@ -14,7 +14,7 @@ def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("value", ["", "5", "s", "-1s", "1 week", "0s", "400d", "1e9s", 5, None, "\u0661s", "5S"])
+@pytest.mark.parametrize("value", ["", "5", "s", "-1s", "1 week", "0s", "4000d", "1e9s", 5, None, "\u0661s", "5S"])
 def test_bad_durations(value: object) -> None:
     with pytest.raises(ValueError, match=r"expected a"):
         parse_duration(value)
