@@ -1,5 +1,6 @@
 """A running gateway changed: replicas, routes, keys, certificates, revocations. Under requests, and none fails."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from escala.auth.certificate import self_signed
+from escala.gateway.runtime import Runtime
 from escala.supervisor.ports import free_port
 from tests.load import Load, no_failure, run, token_of
 from tests.support import REPOSITORY, Up, client, escala, wait_until
@@ -68,12 +70,19 @@ def test_a_route_with_a_balance_of_its_own_reaches_the_same_replicas(ops: Up) ->
         load.replicas.clear()
         wait_until(lambda: len(load.replicas) == 3, "all three answer again")
         run(ops, "scale", "web=1")
-        assert len(ops.replicas("web")) == 1
+        wait_until(lambda: servers(ops, "web") == servers(ops, "web:1") == ["1", "none"], "HAProxy forgets the others")
         change(ops, "queue = 100", "queue = 50")
         assert "routes[/apart].balance.queue = 100 → 50" in run(ops, "apply")
         run(ops, "scale", "web=2")
         load.replicas.clear()
         wait_until(lambda: len(load.replicas) == 2, "both answer after a reload")
+    assert "was not told" not in ops.said()
+
+
+def servers(up: Up, lane: str) -> list[str]:
+    """Return the names of the servers that HAProxy has in a backend."""
+    state = asyncio.run(Runtime(up.project.layout.run / "master.sock").command(f"show servers state {lane}"))
+    return sorted(row.split()[3] for row in state.splitlines() if row and row[0].isdigit() and " " in row)
 
 
 def test_wrong_scales(gate: Up) -> None:

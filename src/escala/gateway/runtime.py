@@ -111,9 +111,9 @@ class Runtime:
     async def remove(self, lane: str, name: str) -> None:
         """Forget a replica; its process has ended. Refused while a connection to it is still there, for moments."""
         where = f"{lane}/{name}"
-        await self._set(f"set server {where} state maint")
+        await self.everywhere(f"set server {where} state maint")
         answer = await self.command(f"del server {where}")
-        if "deleted" not in answer and "No such server" not in answer:
+        if "deleted" not in answer and "No such server" not in answer:  # from a try that got as far as another lane
             raise RuntimeRefused(f"del server {where}", answer)
 
     async def traffic(self) -> list[Traffic]:
