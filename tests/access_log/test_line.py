@@ -14,6 +14,15 @@ def test_a_line_becomes_an_entry_and_json_and_an_entry_again() -> None:
     assert encode(entry).count(b"\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("logged", "path"), [("/a#22b#23", '/a"b#'), ("/a%22", "/a%22"), ("/cut#2", "/cut#2"), ("/a#7Bb#7D", "/a{b}")]
+)
+def test_what_haproxy_encodes_in_a_path_is_decoded(logged: str, path: str) -> None:
+    entry, *_ = parse(line(path=logged))
+    assert entry.path == path
+    assert decode(encode(entry)) == entry
+
+
 def test_what_is_not_known_is_null() -> None:
     entry, *_ = parse(line(service="gateway", replica="<NOSRV>", route="-", id="-", status=400, total="+5", sent="+7"))
     assert (entry.replica, entry.route, entry.id, entry.subject, entry.token) == (None, None, None, None, None)

@@ -1,5 +1,6 @@
 """One line of the access log: as HAProxy sends it, and as it is kept."""
 
+import re
 from urllib.parse import unquote
 
 import msgspec
@@ -7,6 +8,9 @@ import msgspec
 from escala.lanes import service_of
 
 FIELDS = 23
+
+_ENCODED = re.compile("#([0-9A-F]{2})")
+"""A character that HAProxy encodes in its log, as a quote (its manual, section 8.6)."""
 
 
 class Entry(msgspec.Struct, kw_only=True, gc=False):
@@ -17,7 +21,7 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
     client: str
     method: str
     path: str
-    """Without the query, which may hold secrets."""
+    """Without the query, which may hold secrets; the first 1,019 bytes."""
     protocol: str
     route: str | None
     service: str | None
@@ -63,7 +67,7 @@ def parse(line: bytes) -> tuple[Entry, int, int]:
             time=float(time),
             client=client,
             method=method,
-            path=path,
+            path=_ENCODED.sub(_character, path) if "#" in path else path,
             protocol=protocol,
             route=_known(route),
             service=_known(service_of(service)),
@@ -85,6 +89,10 @@ def parse(line: bytes) -> tuple[Entry, int, int]:
         return entry, int(worker), int(number)
     except ValueError as error:
         raise NotALine(line) from error
+
+
+def _character(encoded: re.Match[str]) -> str:
+    return chr(int(encoded[1], 16))
 
 
 def _known(text: str) -> str | None:
