@@ -3,7 +3,8 @@
 All forward to the same two replicas (nginx, one process each, a JSON body of 100 bytes), one proxy thread each, 64
 keep-alive connections. Escala has all on: JWT RS256, revocation, scopes, rate limit, request id, headers, access
 log, metrics; bare HAProxy, nginx and Caddy verify nothing; "envoy all" adds scopes, rate limit and log to "envoy jwt".
-Peers that are not installed are skipped.
+Escala reaches replicas over Unix sockets, the peers over TCP, as they are set up everywhere; "haproxy sockets" and
+"envoy sockets" are the same peers over the sockets that Escala uses. Peers that are not installed are skipped.
 
 Processor time is of the proxy's own processes. The access log's collector is a process of its own and is shown apart.
 
@@ -17,16 +18,16 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from benchmarks.load import Measured, measure
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, Upstreams
 from benchmarks.processes import escala_up, processor_seconds, required, running, scratch_folder, token
-from escala.engines import haproxy
+from escala.config import Address, UnixSocket
 from escala.project import Project
 from escala.supervisor.client import Client
 from escala.supervisor.ports import free_port
@@ -54,13 +55,12 @@ class Contestant:
 
 
 def compare(folder: Path, rounds: int, seconds: int) -> None:
-    upstreams = (free_port(), free_port())
-    stream = free_port()
-    write_project(folder, upstreams, stream)
+    ports, stream = (free_port(), free_port()), free_port()
+    write_project(folder, ports, stream)
     with contextlib.ExitStack() as stack:
         project = stack.enter_context(escala_up(folder))
         key = token(project)
-        contestants = list(start_all(stack, folder, project, upstreams, stream))
+        contestants = list(start_all(stack, folder, project, ports, stream))
         print(f"\n{rounds} rounds of {seconds} s, in turn, 64 connections\n")
         found: dict[str, list[Measured]] = {each.name: [] for each in contestants}
         collector = processor_seconds(pid_of(project, "access-log"))
@@ -86,20 +86,21 @@ def lost_lines(project: Project) -> int:
     return int(answer.rpartition("escala_access_log_lost_total ")[2].split()[0])
 
 
-def write_project(folder: Path, upstreams: tuple[int, int], stream: int) -> None:
+def write_project(folder: Path, ports: tuple[int, int], stream: int) -> None:
     files = folder / "files"
     files.mkdir()
     for path, size in SIZES.items():
         (folder / path.lstrip("/")).write_bytes(bytes(size))
-    for port in upstreams:
-        (folder / f"{port}.conf").write_text(f"""
-            daemon off; master_process off; pid {folder}/{port}.pid; error_log /dev/null;
+    for number, port in enumerate(ports, start=1):
+        (folder / f"static.{number}.sock.conf").write_text(f"""
+            daemon off; master_process off; pid {folder}/{number}.pid; error_log /dev/null;
             events {{ worker_connections 4096; }}
             http {{
               access_log off; sendfile on; keepalive_requests 1000000000; keepalive_timeout 600;
               default_type application/json;
               server {{
                 listen 127.0.0.1:{port} backlog=4096;
+                listen unix:{folder}/s/run/static.{number}.sock backlog=4096;
                 location / {{ return 200 '{BODY}'; }}
                 location /files/ {{ root {folder}; }}
               }}
@@ -116,9 +117,8 @@ rate_limits = [{{ requests = 1000000, burst = 1000000 }}]
 balance = {{ inflight = 1000 }}
 
 [services.static]
-command = "{required("nginx")} -c {folder}/$PORT.conf"
+command = "sh -c 'exec {required("nginx")} -c {folder}/$(basename $SOCKET).conf'"
 replicas = 2
-ports = [{upstreams[0]}, {upstreams[1]}]
 routes = [{{ path = "/data", scopes = ["data"] }}, "/files"]
 
 [services.stream]
@@ -130,18 +130,21 @@ routes = ["/stream"]
 
 
 def start_all(
-    stack: contextlib.ExitStack, folder: Path, project: Project, upstreams: tuple[int, int], stream: int
+    stack: contextlib.ExitStack, folder: Path, project: Project, ports: tuple[int, int], stream: int
 ) -> Iterator[Contestant]:
     yield Contestant("escala", project.config.gateway.bind.port, pid_of(project, "gateway"))
     jwks = project.layout.jwks.read_text()
-    binaries: dict[str, Callable[[], Path | None]] = {"bare haproxy": lambda: haproxy.find(None)}
+    over_tcp: Upstreams = (Address("127.0.0.1", ports[0]), Address("127.0.0.1", ports[1]))
+    sockets = [project.layout.replica_socket("static", number) for number in (1, 2)]
+    over_sockets: Upstreams = (UnixSocket(str(sockets[0])), UnixSocket(str(sockets[1])))
     for peer in PEERS:
-        binary = binaries.get(peer.name, peer.find)()
+        binary = peer.find()
         if binary is None:
             print(f"{peer.name} is skipped: {peer.remedy}")
             continue
         port = free_port()
         file = folder / peer.file
+        upstreams = over_sockets if peer.over_sockets else over_tcp
         file.write_text(peer.configuration(port, upstreams, stream, jwks, str(folder)))
         pid = stack.enter_context(running(peer.command(binary, file), port, **peer.environment))
         yield Contestant(peer.name, port, pid)
@@ -156,22 +159,18 @@ def table(found: dict[str, list[Measured]]) -> dict[str, float | int]:
     cpu = {name: statistics.median(m.cpu_us for m in rounds) for name, rounds in found.items()}
     rps = {name: statistics.median(m.rps for m in rounds) for name, rounds in found.items()}
     failed = {name: sum(m.failed for m in rounds) for name, rounds in found.items()}
-    print(f"{'':<14} {'CPU µs':>8} {'(best)':>8} {'req/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'failed':>7}")
+    print(f"{'':<16} {'CPU µs':>8} {'(best)':>8} {'req/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'failed':>7}")
     for name, rounds in found.items():
         best = min(m.cpu_us for m in rounds)
         p50, p99 = (statistics.median(getattr(m, key) for m in rounds) for key in ("p50_ms", "p99_ms"))
-        print(f"{name:<14} {cpu[name]:8.1f} {best:8.1f} {rps[name]:9.0f} {p50:8.2f} {p99:8.2f} {failed[name]:7}")
-    bare = "bare haproxy"
-    figures: dict[str, float | int] = {
-        "cpu_vs_bare_haproxy": round(cpu["escala"] / cpu[bare], 3),
-        "rps_vs_bare_haproxy": round(rps["escala"] / rps[bare], 3),
-        "cpu_us": round(cpu["escala"], 1),
+        print(f"{name:<16} {cpu[name]:8.1f} {best:8.1f} {rps[name]:9.0f} {p50:8.2f} {p99:8.2f} {failed[name]:7}")
+    mine = cpu.pop("escala")
+    return {
+        **{f"cpu_vs_{name.replace(' ', '_')}": round(mine / theirs, 3) for name, theirs in cpu.items()},
+        "rps_vs_bare_haproxy": round(rps["escala"] / rps["bare haproxy"], 3),
+        "cpu_us": round(mine, 1),
         "failed": failed["escala"],
     }
-    for name, key in (("envoy jwt", "envoy_jwt"), ("envoy all", "envoy_all"), ("nginx", "nginx"), ("caddy", "caddy")):
-        if name in cpu:
-            figures[f"cpu_vs_{key}"] = round(cpu["escala"] / cpu[name], 3)
-    return figures
 
 
 def streams(pair: dict[str, Contestant], path: str, key: str) -> float:

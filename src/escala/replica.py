@@ -1,12 +1,13 @@
-"""The program of a replica: ``python -m escala.replica app shop.main:app --port 5001``.
+"""The program of a replica: ``python -m escala.replica app shop.main:app --socket /run/shop/web.1.sock``.
 
-One process, one port. It loads what it is given, serves it with uvicorn, and ends after what it is doing is done.
+One process, one socket. It loads what it is given, serves it with uvicorn, and ends after what it is doing is done.
 """
 
 import argparse
 import json
 import logging
 import os
+import socket
 import sys
 import traceback
 from pathlib import Path
@@ -51,16 +52,27 @@ def main() -> None:
             access_log=options.access_log,
             server_header=False,
             proxy_headers=True,
-            forwarded_allow_ips="127.0.0.1",
+            forwarded_allow_ips="*" if options.socket else "127.0.0.1",  # nobody but the gateway reaches the socket
             timeout_keep_alive=75,  # longer than the gateway keeps an idle connection, so that it is the one to close
             timeout_graceful_shutdown=max(1, int(options.stop_timeout)),
         )
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the supervisor tells who started and stopped
-    server.run()
+    server.run(sockets=[_bound(options.socket)] if options.socket else None)
     sys.stderr.flush()
     # Not sys.exit: a job's thread that hangs must not hold up the end.
     os._exit(0 if server.started else 3)
+
+
+def _bound(path: str) -> socket.socket:
+    """Return a Unix socket that is open to this user alone; uvicorn would open it to everybody."""
+    made = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        made.bind(path)
+    finally:
+        os.umask(before)
+    return made
 
 
 def _show(error: BaseException) -> None:
@@ -89,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", default=".", help="folder to import from")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--socket", metavar="PATH", help="of a Unix socket to listen on instead")
     parser.add_argument("--max-body", type=int, default=10 * 1024**2, help="bytes")
     parser.add_argument("--stop-timeout", type=float, default=10.0, help="seconds")
     parser.add_argument("--concurrency", type=int, default=10, help="jobs at a time (tasks)")

@@ -128,6 +128,13 @@ def test_one_thing_wrong(tmp_path: Path, change: str, expected: str) -> None:
     assert expected in only
 
 
+def test_ports_are_not_for_who_listens_on_a_socket(tmp_path: Path) -> None:
+    text = '[project]\nname = "p"\n[services.a]\ncommand = "run $SOCKET"\nports = [5001]'
+    assert problems(tmp_path, text) == [
+        "services.a: ports are for servers that listen on $PORT; this command listens on $SOCKET"
+    ]
+
+
 def test_the_built_in_name_is_taken(tmp_path: Path) -> None:
     (only,) = problems(tmp_path, '[project]\nname = "p"\n[services.platform]\napp = "a:b"')
     assert "belongs to Escala's built-in service" in only

@@ -41,4 +41,4 @@ def test_haproxys_own_words(tmp_path: Path) -> None:
     file = tmp_path / "bad.cfg"
     file.write_text("frontend x\n    bind 127.0.0.1:1\n    nonsense here\n")
     with pytest.raises(EngineFailed, match="unknown keyword 'nonsense'"):
-        haproxy.check(haproxy.find(None), file)
+        haproxy.check(haproxy.find(None), file, file.parent)

@@ -80,7 +80,7 @@ balance = {{ algorithm = "roundrobin" }}
 routes = ["/even"]
 
 [services.drawn]
-command = "{python} -m tests.gateway.small $PORT"
+command = "{python} -m tests.gateway.small $SOCKET"
 replicas = 3
 balance = {{ algorithm = "random" }}
 routes = ["/drawn"]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from escala.config import Address, Config
+from escala.config import Address, Config, UnixSocket
 from escala.gateway.upstream import Backend, Key, Server, Surroundings
 from escala.supervisor.replica import services
 from tests.support import minimal_config
@@ -78,7 +78,13 @@ def backends(config: Config) -> list[Backend]:
     made = []
     for index, (name, service) in enumerate(services(config).items()):
         servers = tuple(
-            Server(number, Address("127.0.0.1", 5000 + 10 * index + number), "ready" if number == 1 else "maint")
+            Server(
+                number,
+                UnixSocket(f"/state/{name}.{number}.sock")
+                if service.on_socket
+                else Address("127.0.0.1", 5000 + 10 * index + number),
+                "ready" if number == 1 else "maint",
+            )
             for number in range(1, service.replicas.min + 1)
         )
         made.append(Backend(name, servers))

@@ -1,4 +1,7 @@
-"""A server that says which replica it is, for the tests of balancing; ?hold=SECONDS makes it take its time."""
+"""A server that says which replica it is, for the tests of balancing: ``python -m tests.gateway.small PORT_OR_SOCKET``.
+
+?hold=SECONDS makes it take its time.
+"""
 
 import asyncio
 import contextlib
@@ -19,7 +22,11 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def main() -> None:
-    async with await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[1])) as server:
+    where = sys.argv[1]
+    start = (
+        asyncio.start_server(serve, "127.0.0.1", where) if where.isdigit() else asyncio.start_unix_server(serve, where)
+    )
+    async with await start as server:
         await server.serve_forever()
 
 

@@ -79,6 +79,35 @@ def test_a_route_with_a_balance_of_its_own_reaches_the_same_replicas(ops: Up) ->
     assert "was not told" not in ops.said()
 
 
+def test_a_cookie_keeps_a_replica_that_came_later(ops: Up) -> None:
+    change(ops, "replicas = 2", 'replicas = 2\nbalance = { sticky = "home" }')
+    run(ops, "apply")
+    run(ops, "scale", "web=3")
+    homes = set()
+    token = token_of(ops)
+    for _ in range(12):
+        with client(ops.url, token) as browser:
+            replicas = {browser.get("/echo").json()["replica"] for _ in range(5)}
+            assert len(replicas) == 1
+            homes |= replicas
+    assert len(homes) == 3
+
+
+def test_ports_of_their_own_and_back_fail_no_request(ops: Up) -> None:
+    pinned = [free_port(), free_port()]
+    with no_failure(ops) as load:
+        change(ops, "replicas = 2", f"replicas = 2\nports = {pinned}")
+        run(ops, "apply")
+        assert [each["address"] for each in ops.replicas("web")] == [f"127.0.0.1:{port}" for port in pinned]
+        load.more(50)
+        change(ops, f"\nports = {pinned}", "")
+        run(ops, "apply")
+        assert all(each["address"].startswith("unix:") for each in ops.replicas("web"))
+        load.more(50)
+    left = {path.name for path in ops.project.layout.run.glob("web.*.sock")}
+    assert left == {f"web.{each['replica']}.sock" for each in ops.replicas("web")}
+
+
 def servers(up: Up, lane: str) -> list[str]:
     """Return the names of the servers that HAProxy has in a backend."""
     state = asyncio.run(Runtime(up.project.layout.run / "master.sock").command(f"show servers state {lane}"))

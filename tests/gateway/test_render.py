@@ -49,7 +49,7 @@ def test_haproxy_accepts_everything(session_folder: Path, files: Surroundings) -
     config = everything()
     file = session_folder / "everything.cfg"
     file.write_text(render(config, services(config), backends(config), around))
-    haproxy.check(haproxy.find(None), file)
+    haproxy.check(haproxy.find(None), file, file.parent)
 
 
 segment = st.text(string.ascii_letters + string.digits + "._~-", min_size=1, max_size=12).filter(
@@ -160,7 +160,7 @@ def test_haproxy_accepts_whatever_is_valid(table: dict[str, object], session_fol
     Path(files.lanes).write_text(lanes_map(config, placed_routes(config)))
     file = session_folder / "any.cfg"
     file.write_text(render(config, services(config), backends(config), files))
-    haproxy.check(haproxy.find(None), file)
+    haproxy.check(haproxy.find(None), file, file.parent)
 
 
 def test_haproxy_accepts_lists_that_are_too_long_for_a_line(session_folder: Path, files: Surroundings) -> None:
@@ -184,7 +184,7 @@ def test_haproxy_accepts_lists_that_are_too_long_for_a_line(session_folder: Path
     Path(files.lanes).write_text(lanes_map(config, placed_routes(config)))
     file = session_folder / "long.cfg"
     file.write_text(render(config, services(config), backends(config), files))
-    haproxy.check(haproxy.find(None), file)
+    haproxy.check(haproxy.find(None), file, file.parent)
 
 
 HOSTILE = [

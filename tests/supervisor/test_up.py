@@ -8,6 +8,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -102,6 +103,10 @@ def token(up: Up) -> str:
     return escala("token", "--file", str(up.file), "--user", "ana").stdout.strip()
 
 
+def socket_of(replica: dict[str, Any]) -> Path:
+    return Path(replica["address"].removeprefix("unix:"))
+
+
 def family(up: Up) -> list[psutil.Process]:
     return [psutil.Process(up.process.pid), *psutil.Process(up.process.pid).children(recursive=True)]
 
@@ -152,9 +157,10 @@ def test_a_prefix_that_becomes_nothing_is_the_root(up: Up, token: str, asked: st
 
 def test_a_public_route_is_public_in_the_replica_too(up: Up) -> None:
     assert httpx.get(f"{up.url}/open/hello").json() == {"hello": "anybody"}
-    (replica, _) = up.replicas("web")
-    assert httpx.get(f"http://{replica['address']}/open/hello").status_code == 200
-    assert httpx.get(f"http://{replica['address']}/who").status_code == 401
+    transport = httpx.HTTPTransport(uds=str(socket_of(up.replicas("web")[0])))
+    with httpx.Client(transport=transport, base_url="http://replica") as replica:
+        assert replica.get("/open/hello").status_code == 200
+        assert replica.get("/who").status_code == 401
 
 
 async def test_websockets_pass_through_the_gateway(up: Up, token: str) -> None:
@@ -209,11 +215,13 @@ def test_sockets_and_keys_are_private(up: Up) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     for path in (layout.run, layout.keys, layout.log, layout.postgres):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700, path
+    sockets = [socket_of(replica) for service in ("web", "platform") for replica in up.replicas(service)]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in sockets} == {0o600}
     listening = {c.laddr.port for p in family(up) for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     gateway = up.project.config.gateway.bind.port
-    replicas = {int(p["address"].rpartition(":")[2]) for s in ("web", "plain", "platform") for p in up.replicas(s)}
+    (plain,) = up.replicas("plain")  # a command, which was given $PORT
     admin = int(urlsplit(up.status()["metrics"]).port or 0)
-    assert listening == {gateway, admin, *replicas}
+    assert listening == {gateway, admin, int(plain["address"].rpartition(":")[2])}
 
 
 def test_no_secret_in_any_command_line_or_log(up: Up, token: str) -> None:

@@ -72,14 +72,14 @@ def _load(project: Project, name: str, service: Service) -> str | None:
 
 def _services(project: Project) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("SERVICE", "REPLICAS", "PORTS", "RUNS", "ROUTES"):
+    for heading in ("SERVICE", "REPLICAS", "LISTENS ON", "RUNS", "ROUTES"):
         table.add_column(heading)
     for name, service in project.config.services.items():
         least, most = service.replicas.min, service.replicas.most
         table.add_row(
             name,
             str(least) if least == most else f"{least}–{most}",
-            ", ".join(map(str, service.ports)) or "free ones",
+            _listens_on(service),
             f"{service.kind} {service.target}",
             ", ".join(
                 f"{r.path}{' → ' + r.to if r.to else ''}{' (public)' if r.public else ''}" for r in service.routes
@@ -87,6 +87,14 @@ def _services(project: Project) -> Table:
             or "–",
         )
     return table
+
+
+def _listens_on(service: Service) -> str:
+    pinned = ", ".join(map(str, service.ports))
+    if len(service.ports) == service.replicas.most:
+        return pinned
+    others = "Unix sockets" if service.on_socket else "free ports"
+    return f"{pinned}, then {others}" if pinned else others
 
 
 def _engines(project: Project) -> Iterator[str]:

@@ -62,7 +62,7 @@ def _row(process: ProcessStatus) -> tuple[str, ...]:
     return (
         process.service,
         process.replica or "–",
-        process.address,
+        "Unix socket" if process.address.startswith("unix:") else process.address,
         str(process.pid or "–"),
         styled_state(process),
         str(process.restarts),

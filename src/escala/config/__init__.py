@@ -1,6 +1,6 @@
 """escala.toml as frozen models, a section a module."""
 
-from escala.config.address import Address
+from escala.config.address import Address, Endpoint, UnixSocket
 from escala.config.balance import Balance
 from escala.config.config import JWKS_PATH, PLATFORM, Config
 from escala.config.gateway import Gateway
@@ -19,6 +19,7 @@ __all__ = [
     "Address",
     "Balance",
     "Config",
+    "Endpoint",
     "Gateway",
     "Policy",
     "RateLimit",
@@ -26,6 +27,7 @@ __all__ = [
     "Rollout",
     "Route",
     "Service",
+    "UnixSocket",
     "find",
     "load",
 ]

@@ -8,6 +8,15 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
+class UnixSocket(NamedTuple):
+    """A listening socket in a folder, reached by whom the folder lets pass (unix(7))."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
 class Address(NamedTuple):
     host: str
     port: int
@@ -20,6 +29,10 @@ class Address(NamedTuple):
         """The address as a client on this machine reaches it."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
         return f"http://{Address(host, self.port)}"
+
+
+Endpoint = Address | UnixSocket
+"""Where a process listens."""
 
 
 def parse_address(value: Any) -> Address:

@@ -1,5 +1,8 @@
 """[services.NAME]: a named unit, run as N replicas."""
 
+import re
+import shlex
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -15,6 +18,7 @@ from escala.config.units import Duration, Size
 Target = Annotated[
     str, matching(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", 'a module and an attribute such as "shop.main:app"')
 ]
+_WHERE = re.compile(r"\$(?:(PORT|SOCKET)\b|\{(PORT|SOCKET)\})")
 Module = Annotated[str, matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", 'a module such as "shop.tasks"')]
 
 
@@ -26,13 +30,14 @@ class Service(Policy):
     factory: bool = False
     """Whether `app` names a function without arguments that returns the app."""
     command: CommandLine | None = None
-    """Any other server, started with $PORT in its environment; $PORT in the text is replaced too."""
+    """Any other server. It listens on $PORT, or, where the text has $SOCKET, on that Unix socket; both are replaced in
+    the text, and in its environment."""
     tasks: Module | None = None
     """A module with tasks: the service is a worker that runs their jobs."""
     replicas: Replicas = Replicas()
     rollout: Rollout = Rollout()
     ports: Many[Port] = ()
-    """Ports of the first replicas, in order; further ones take free ports."""
+    """Ports of 127.0.0.1 for the first replicas, in order. Others listen on Unix sockets; a `command` on free ports."""
     routes: Many[Route] = ()
     health: Health = "/health"
     """Where a replica is asked whether it is well: below 400 says yes, and so does 404 where there is no such page;
@@ -75,6 +80,8 @@ class Service(Policy):
             raise ValueError(f"exactly one of app, command and tasks says what to run; found {found}")
         if len(self.ports) > self.replicas.most:
             raise ValueError(f"{len(self.ports)} ports for at most {self.replicas.most} replicas")
+        if self.ports and self.command and self.on_socket:
+            raise ValueError("ports are for servers that listen on $PORT; this command listens on $SOCKET")
         if self.kind != "app" and (self.factory or self.interface != "auto"):
             raise ValueError("factory and interface say how an `app` is called; there is none")
         return self
@@ -82,6 +89,16 @@ class Service(Policy):
     @property
     def kind(self) -> Literal["app", "command", "tasks"]:
         return "app" if self.app else "command" if self.command else "tasks"
+
+    @property
+    def on_socket(self) -> bool:
+        """Whether a replica without a port of its own listens on a Unix socket."""
+        return self.command is None or any("SOCKET" in found for found in _WHERE.findall(self.command))
+
+    def words(self, where: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the words of `command`, with $PORT or $SOCKET as in `where`."""
+        words = shlex.split(self.command or "")
+        return tuple(_WHERE.sub(lambda found: where.get(found[1] or found[2], found[0]), word) for word in words)
 
     @property
     def target(self) -> str:

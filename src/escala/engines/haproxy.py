@@ -43,10 +43,15 @@ def find(configured: Path | None) -> Path:
     )
 
 
-def check(binary: Path, file: Path, descriptors: tuple[int, ...] = ()) -> None:
-    """Let HAProxy read a configuration without starting it; raise ConfigurationRefused with its words."""
+def check(binary: Path, file: Path, folder: Path, descriptors: tuple[int, ...] = ()) -> None:
+    """Let HAProxy read a configuration without starting it; raise ConfigurationRefused with its words.
+
+    Relative paths in it begin at `folder`, which is where a process has to run.
+    """
     command = [str(binary), "-c", "-f", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, pass_fds=descriptors)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=30, pass_fds=descriptors
+    )
     if done.returncode != 0:
         raise ConfigurationRefused(alerts(done.stderr))
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import valkey.asyncio
 from valkey.exceptions import ValkeyError
@@ -24,7 +25,7 @@ class EmbeddedValkey:
         self._config = config
         self._folder = layout.run
         self._socket = layout.run / "valkey.sock"
-        self.url = f"unix://{self._socket}"
+        self.url = f"unix://{quote(str(self._socket))}"
 
     def prepare(self) -> None:
         self._socket.unlink(missing_ok=True)

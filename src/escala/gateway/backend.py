@@ -8,7 +8,7 @@ from escala.gateway import limits, tokens
 from escala.gateway.rewriting import rewrite, rewrite_back
 from escala.gateway.routing import Lane, Placed, leading_to
 from escala.gateway.rules import by_value, one_of, refuse, when
-from escala.gateway.text import milliseconds, quoted
+from escala.gateway.text import located, milliseconds, quoted
 from escala.gateway.upstream import Backend, Server, Surroundings
 from escala.headers import MAX_BODY
 
@@ -31,7 +31,7 @@ def backend(
 ) -> Iterator[str]:
     """Yield the lines of a lane's section; `routes` are those of all services."""
     reaching, balance = lane.routes, lane.balance
-    yield from _algorithm(balance, live.service)
+    yield from _algorithm(balance)
     yield f"retries {balance.retries}"
     yield f"timeout connect {milliseconds(balance.connect_timeout)}"
     yield f"timeout queue {milliseconds(balance.queue_timeout)}"
@@ -56,22 +56,24 @@ def backend(
     yield from _compression(reaching)
     yield from rewrite(reaching)
     yield from rewrite_back(reaching)
-    options = server_options(service, balance)
     for server in live.servers:
-        identity = f"{server.name} {server.address} id {server.number} weight {server.weight}"
-        yield f"server {identity} {options}{_disabled(server)}"
+        endpoint = quoted(located(server.endpoint))
+        yield f"server {server.name} {endpoint} {server_options(server, service, balance)}{_disabled(server)}"
     if not sleeps:  # whose requests wait for the first replica
         yield f"server none {quoted('unix@' + around.unavailable)} id 100000 backup no-check"
 
 
-def server_options(service: Service, balance: Balance) -> str:
-    """Return the options of every replica, whether it is written down or added while the gateway runs."""
+def server_options(server: Server, service: Service, balance: Balance) -> str:
+    """Return the options of a replica, whether it is written down or added while the gateway runs."""
     # A refused connection is a process that is gone: out at the first, not when a check or the supervisor says so.
     words = [
+        f"id {server.number} weight {server.weight}",
         f"maxconn {balance.inflight}",
         "check inter 1s fastinter 250ms downinter 250ms fall 2 rise 1",
         "observe layer4 error-limit 1 on-error mark-down",
     ]
+    if balance.sticky is not None:
+        words.append(f"cookie {server.number}")
     if service.protocol == "h2":
         words.append("proto h2")
     if balance.slow_start is not None:
@@ -95,7 +97,7 @@ def _disabled(server: Server) -> str:
     return "" if server.state == "ready" else " disabled"
 
 
-def _algorithm(balance: Balance, service: str) -> Iterator[str]:
+def _algorithm(balance: Balance) -> Iterator[str]:
     if balance.hash_on is not None:
         kind, _, name = balance.hash_on.partition(":")
         fetch = {"header": "req.hdr", "cookie": "req.cook", "query": "url_param"}[kind]
@@ -104,8 +106,7 @@ def _algorithm(balance: Balance, service: str) -> Iterator[str]:
     else:
         yield "balance random(2)" if balance.algorithm == "random" else f"balance {balance.algorithm}"
     if balance.sticky is not None:
-        yield f"cookie {balance.sticky} insert indirect nocache httponly attr SameSite=Lax dynamic"
-        yield f"dynamic-cookie-key {service}"
+        yield f"cookie {balance.sticky} insert indirect nocache httponly attr SameSite=Lax"
 
 
 def _health(service: Service) -> Iterator[str]:
@@ -113,7 +114,7 @@ def _health(service: Service) -> Iterator[str]:
         yield "option tcp-check"
         return
     yield "option httpchk"
-    yield f"http-check send meth GET uri {service.health} hdr Host health.invalid"
+    yield f"http-check send meth GET uri {service.health} hdr Host localhost"
     # 404: the app has no such page, and is well enough to say so.
     yield f"http-check expect rstatus {quoted('^([23]..|404)$')}"
 

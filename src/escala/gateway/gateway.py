@@ -133,7 +133,8 @@ class Gateway:
         if service not in self._laid.lanes or (service, server.number) in self._laid.known:
             return
         for lane in self._laid.lanes[service]:
-            await self.runtime.add(lane.name, server, server_options(self._plan().services[service], lane.balance))
+            options = server_options(server, self._plan().services[service], lane.balance)
+            await self.runtime.add(lane.name, server, options)
         self._laid.known.add((service, server.number))
 
     async def remove(self, service: str, number: int) -> None:
@@ -146,8 +147,8 @@ class Gateway:
     async def enforce_revocations(self) -> None:
         """Refuse from now on what is revoked: the maps first, then the remembered tokens."""
         tokens, users = self._revocations.maps()
-        await self.runtime.set_map(str(self._revoked_tokens), tokens)
-        await self.runtime.set_map(str(self._revoked_users), users)
+        await self.runtime.set_map(self._revoked_tokens.name, tokens)
+        await self.runtime.set_map(self._revoked_users.name, users)
         await self.runtime.forget_tokens()
 
     @property
@@ -201,7 +202,7 @@ class Gateway:
     def _check(self, file: Path) -> None:
         assert self._listeners is not None
         try:
-            haproxy.check(self.find_binary(), file, self._descriptors)
+            haproxy.check(self.find_binary(), file, self._layout.gateway, self._descriptors)
         except haproxy.ConfigurationRefused as refused:
             text = file.read_text(encoding="utf-8")
             raise haproxy.ConfigurationRefused([explained(words, text) for words in refused.alerts]) from None
@@ -226,10 +227,10 @@ class Gateway:
             access_log=f"fd@{self._log}" if self._log is not None else None,
             route_metrics=str(run / "metrics.sock"),
             hold=str(HOLD),
-            routes=str(folder / "routes.map"),
-            lanes=str(folder / "lanes.map"),
-            revoked_tokens=str(self._revoked_tokens),
-            revoked_users=str(self._revoked_users),
+            routes=f"{folder.name}/routes.map",
+            lanes=f"{folder.name}/lanes.map",
+            revoked_tokens=self._revoked_tokens.name,
+            revoked_users=self._revoked_users.name,
             keys=self._keys(folder),
             certificates=str(certificates) if certificates else None,
         )
@@ -239,7 +240,7 @@ class Gateway:
         for number, public in enumerate(KeyStore(self._layout).public_keys()):
             file = folder / f"{number}.pem"
             write_atomically(file, public.pem)
-            keys.append(Key(public.kid, public.algorithm, str(file)))
+            keys.append(Key(public.kid, public.algorithm, f"{folder.name}/{file.name}"))
         return tuple(keys)
 
     def _tidy(self) -> None:

@@ -10,8 +10,10 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from escala.config import Address
 from escala.engines.haproxy import alerts
 from escala.errors import EscalaError
+from escala.gateway.text import escaped, located
 from escala.gateway.tokens import TABLE
 from escala.gateway.upstream import Server
 from escala.lanes import service_of
@@ -89,21 +91,23 @@ class Runtime:
         if server.state != "ready":
             await self._set(f"set server {where} state {server.state}")
             return
-        address = server.address
-        command = f"set server {where} addr {address.host} port {address.port}"
-        answer, *_ = await self.everywhere(command)
-        if "no need to change" not in answer and "changed from" not in answer:
-            raise RuntimeRefused(command, answer)
+        if isinstance(server.endpoint, Address):  # a socket has its replica's number, and so never changes
+            await self._move(where, server.endpoint)
         await self._set(f"set server {where} weight {server.weight}")
         await self._set(f"set server {where} state ready")
         await self._set(f"set server {where} health up")
 
+    async def _move(self, where: str, address: Address) -> None:
+        command = f"set server {where} addr {address.host} port {address.port}"
+        answer, *_ = await self.everywhere(command)
+        if "no need to change" not in answer and "changed from" not in answer:
+            raise RuntimeRefused(command, answer)
+
     async def add(self, lane: str, server: Server, options: str) -> None:
         """Make a replica known, without requests for now."""
         where = f"{lane}/{server.name}"
-        answer = await self.command(
-            f"add server {where} {server.address} id {server.number} weight {server.weight} {options}"
-        )
+        endpoint = escaped(located(server.endpoint))
+        answer = await self.command(f"add server {where} {endpoint} {options}")
         if "New server registered" not in answer and "Already exists" not in answer:  # from a try that broke off
             raise RuntimeRefused(f"add server {where}", answer)
         await self._set(f"enable health {where}")

@@ -7,6 +7,7 @@ second fence, and the only one for paths of files.
 import json
 import re
 
+from escala.config import Endpoint, UnixSocket
 from escala.statuses import title
 
 
@@ -16,6 +17,18 @@ def quoted(text: str) -> str:
         raise ValueError(f"{text!r} has a control character")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
     return f'"{escaped}"'
+
+
+def escaped(text: str) -> str:
+    """Return `text` as one word of a command (HAProxy management guide, section 9.3)."""
+    if any(ord(character) < 32 for character in text):
+        raise ValueError(f"{text!r} has a control character")
+    return re.sub(r"([\\ ;])", r"\\\1", text)
+
+
+def located(endpoint: Endpoint) -> str:
+    """Return where a replica listens as HAProxy names it, not yet quoted."""
+    return f"unix@{endpoint.path}" if isinstance(endpoint, UnixSocket) else str(endpoint)
 
 
 def log_format(text: str) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from escala.config import Address
+from escala.config import Endpoint
 
 ServerState = Literal["ready", "drain", "maint"]
 """drain: it finishes what it has; maint: nothing goes to it, nor is it checked."""
@@ -19,7 +19,7 @@ class Server:
 
     number: int
     """HAProxy writes it behind the service's name, and hashes it."""
-    address: Address
+    endpoint: Endpoint
     state: ServerState
     weight: int = FULL_WEIGHT
 
@@ -70,6 +70,6 @@ class Surroundings:
     lanes: str
     revoked_tokens: str
     revoked_users: str
-    """Maps."""
+    """Maps; as keys, relative to the folder that HAProxy runs in, as an argument of a function cannot hold any path."""
     keys: tuple[Key, ...]
     certificates: str | None

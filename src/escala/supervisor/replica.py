@@ -1,15 +1,14 @@
-"""A replica: one process of a service, with its own address."""
+"""A replica: one process of a service, with a socket or a port of its own."""
 
 import asyncio
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
 
-from escala.config import PLATFORM, Address, Config, Service
+from escala.config import PLATFORM, Config, Endpoint, Service, UnixSocket
 from escala.environment import Environment, is_under
 from escala.errors import EscalaError
 from escala.process import ProcessSpec
@@ -73,16 +72,16 @@ def environment_for(
 
 
 def replica_spec(
-    project: Project, service_name: str, number: int, address: Address, environment: Mapping[str, str]
+    project: Project, service_name: str, number: int, endpoint: Endpoint, environment: Mapping[str, str]
 ) -> ProcessSpec:
     """Return what to run for one replica; raise EscalaError where its file of variables cannot be read."""
     service = services(project.config)[service_name]
     directory = project.root / (service.directory or "")
+    listens = _variables(endpoint)
     if service.kind == "command":
-        port = str(address.port)
-        argv = tuple(word.replace("$PORT", port).replace("${PORT}", port) for word in shlex.split(service.target))
+        argv = service.words(listens)
     else:
-        argv = _python_argv(directory, service, project.config.max_body(service_name), address)
+        argv = _python_argv(directory, service, project.config.max_body(service_name), endpoint)
     processors = sorted(os.sched_getaffinity(0)) if service.affinity and hasattr(os, "sched_getaffinity") else []
     return ProcessSpec(
         name=replica_name(service_name, number),
@@ -92,13 +91,19 @@ def replica_spec(
             **environment,
             **_env_file(project, service_name, service),
             **service.environment,
-            "PORT": str(address.port),
-            "HOST": address.host,
+            **listens,
         },
         stop_timeout=service.stop_timeout,
         open_files=service.open_files,
         processor=processors[(number - 1) % len(processors)] if processors else None,
     )
+
+
+def _variables(endpoint: Endpoint) -> dict[str, str]:
+    """Return what tells a process where to listen."""
+    if isinstance(endpoint, UnixSocket):
+        return {"SOCKET": endpoint.path}
+    return {"HOST": endpoint.host, "PORT": str(endpoint.port)}
 
 
 def _env_file(project: Project, service_name: str, service: Service) -> dict[str, str]:
@@ -114,11 +119,10 @@ def _env_file(project: Project, service_name: str, service: Service) -> dict[str
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _python_argv(directory: Path, service: Service, max_body: int, address: Address) -> tuple[str, ...]:
+def _python_argv(directory: Path, service: Service, max_body: int, endpoint: Endpoint) -> tuple[str, ...]:
     options = {
         "--root": directory,
-        "--host": address.host,
-        "--port": address.port,
+        **{f"--{name.lower()}": value for name, value in _variables(endpoint).items()},
         "--max-body": max_body,
         "--stop-timeout": max(0.5, service.stop_timeout - 0.5),  # to end by itself before it is killed
         "--concurrency": service.concurrency,
@@ -130,18 +134,21 @@ def _python_argv(directory: Path, service: Service, max_body: int, address: Addr
     return (sys.executable, "-m", "escala.replica", service.kind, service.target, *words, *flags)
 
 
-async def probe(address: Address, health: str) -> None:
+async def probe(endpoint: Endpoint, health: str) -> None:
     """Return when the replica says that it is well; raise OSError while it does not.
 
     Well is a status below 400, or 404 from an app that has no such page: the same rule as the gateway's checks. With
     health "tcp" a connection is enough.
     """
     async with asyncio.timeout(2):
-        reader, writer = await asyncio.open_connection(address.host, address.port)
+        if isinstance(endpoint, UnixSocket):
+            reader, writer = await asyncio.open_unix_connection(endpoint.path)
+        else:
+            reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
         try:
             if health == "tcp":
                 return
-            writer.write(f"GET {health} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+            writer.write(f"GET {health} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             status = (await reader.readline()).split()
         finally:
             writer.close()

@@ -1,13 +1,14 @@
-"""The replicas of a running project: the table of them, their addresses, how many there are, and who leaves."""
+"""The replicas of a running project: the table of them, where they listen, how many there are, and who leaves."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Protocol
 
-from escala.config import Address, Service
+from escala.config import Address, Endpoint, Service, UnixSocket
 from escala.errors import EscalaError
 from escala.events import Emit, ReplicaLeft
 from escala.gateway import FULL_WEIGHT, Backend, Server, ServerState
@@ -23,8 +24,8 @@ MOST = 256
 _GONE_SECONDS = 60.0
 """How long replicas of a service that is no longer there may finish their requests."""
 
-_NO_ADDRESS = Address("127.0.0.1", 1)
-"""Of a replica that never came so far as to have one; HAProxy wants one all the same."""
+_NOWHERE = Address("127.0.0.1", 1)
+"""Where a replica listens that never came so far as to listen; HAProxy wants to know all the same."""
 
 
 class Balancing(Protocol):
@@ -44,7 +45,7 @@ class Replica:
     release: Project
     """What it is made from, also when it is started again after a death."""
     child: Child
-    address: Address = _NO_ADDRESS
+    endpoint: Endpoint = _NOWHERE
     weight: int = FULL_WEIGHT
     drained: bool = False
     """Whether somebody asked that no new requests go to it."""
@@ -69,7 +70,7 @@ class Replica:
 
     @property
     def server(self) -> Server:
-        return Server(self.number, self.address, self.state, self.weight)
+        return Server(self.number, self.endpoint, self.state, self.weight)
 
 
 class Replicas:
@@ -103,12 +104,11 @@ class Replicas:
     def children(self) -> dict[str, Child]:
         return {name: replica.child for name, replica in self._table.items()}
 
-    def require_ports(self) -> None:
-        """Raise PortTaken where a pinned port is not to be had."""
+    def require_endpoints(self) -> None:
+        """Raise PortTaken where a pinned port is not to be had, StartError where a socket cannot be."""
         for service_name, service in self.services.items():
             for number in range(1, service.replicas.min + 1):
-                if number <= len(service.ports):
-                    ports.require_free(_pinned(service, number), replica_name(service_name, number))
+                _endpoint(self.project, service_name, number)
 
     def start(self) -> None:
         for service_name, service in self.services.items():
@@ -120,7 +120,7 @@ class Replicas:
 
     def address(self, name: str) -> str:
         replica = self._table.get(name)
-        return str(replica.address) if replica and replica.address != _NO_ADDRESS else ""
+        return str(replica.endpoint) if replica and replica.endpoint != _NOWHERE else ""
 
     def gets_no_requests(self, name: str) -> bool:
         """Whether a replica was drained, or is leaving."""
@@ -180,18 +180,18 @@ class Replicas:
             services(replica.release.config)[service_name].ports != ports
             or (
                 replica.spec is not None
-                and replica.spec != self._spec(project, service_name, replica.number, replica.address)
+                and replica.spec != self._spec(project, service_name, replica.number, replica.endpoint)
             )
             for replica in self.staying(service_name)
         )
 
     def spec_of(self, service_name: str) -> ProcessSpec:
         """Return what a further replica of a service would be, wherever it listens."""
-        return self._spec(self.release_of(service_name), service_name, 1, _NO_ADDRESS)
+        return self._spec(self.release_of(service_name), service_name, 1, _NOWHERE)
 
-    def _spec(self, project: Project, service_name: str, number: int, address: Address) -> ProcessSpec:
+    def _spec(self, project: Project, service_name: str, number: int, endpoint: Endpoint) -> ProcessSpec:
         environment = self._environment(project, service_name, replica_name(service_name, number))
-        return replica_spec(project, service_name, number, address, environment)
+        return replica_spec(project, service_name, number, endpoint, environment)
 
     def count(self, service_name: str) -> int:
         """Return how many replicas a service has that are there to stay."""
@@ -227,18 +227,18 @@ class Replicas:
         service = services(release.config)[service_name]
 
         async def prepare() -> ProcessSpec:
-            replica.address = _address(replica, service)
-            replica.spec = self._spec(release, service_name, number, replica.address)
+            replica.endpoint = _endpoint(release, service_name, number, before=replica.endpoint)
+            replica.spec = self._spec(release, service_name, number, replica.endpoint)
             return replica.spec
 
         async def changed(state: ServerState) -> None:
             if not replica.leaving:
                 chosen: ServerState = "drain" if replica.drained and state == "ready" else state
-                await self._balancer.tell(service_name, Server(number, replica.address, chosen, replica.weight))
+                await self._balancer.tell(service_name, Server(number, replica.endpoint, chosen, replica.weight))
 
         duties = Duties(
             prepare=prepare,
-            probe=lambda: probe(replica.address, service.health),
+            probe=lambda: probe(replica.endpoint, service.health),
             start_timeout=service.start_timeout,
             on_ready=lambda: changed("ready"),
             on_end=lambda: changed("maint"),
@@ -275,6 +275,7 @@ class Replicas:
             seconds = service.drain_timeout if service else _GONE_SECONDS
             await self._balancer.until_idle(replica.service, replica.number, seconds)
         await replica.child.stop()
+        _clear(replica.endpoint)
         if service is not None:
             await self._balancer.remove(replica.service, replica.number)
         del self._table[replica.name]
@@ -309,14 +310,25 @@ class Replicas:
                 task.cancel()
 
 
-def _address(replica: Replica, service: Service) -> Address:
-    """Return the pinned address of a replica, or the one it had, or a free one."""
-    if replica.number <= len(service.ports):
-        ports.require_free(_pinned(service, replica.number), replica_name(replica.service, replica.number))
-        return _pinned(service, replica.number)
-    before = replica.address
-    return before if before != _NO_ADDRESS and ports.is_free(before) else Address("127.0.0.1", ports.free_port())
+def _endpoint(project: Project, service_name: str, number: int, before: Endpoint = _NOWHERE) -> Endpoint:
+    """Return where a replica is to listen, free to be listened on: its pinned port, its socket, or a port.
+
+    A port that is not pinned is the one it had `before`, if possible.
+    """
+    service = services(project.config)[service_name]
+    if number <= len(service.ports):
+        pinned = Address("127.0.0.1", service.ports[number - 1])
+        ports.require_free(pinned, replica_name(service_name, number))
+        return pinned
+    if service.on_socket:
+        path = UnixSocket(str(project.layout.replica_socket(service_name, number)))
+        _clear(path)  # of one that was killed
+        return path
+    if isinstance(before, Address) and before != _NOWHERE and ports.is_free(before):
+        return before
+    return Address("127.0.0.1", ports.free_port())
 
 
-def _pinned(service: Service, number: int) -> Address:
-    return Address("127.0.0.1", service.ports[number - 1])
+def _clear(endpoint: Endpoint) -> None:
+    if isinstance(endpoint, UnixSocket):
+        Path(endpoint.path).unlink(missing_ok=True)

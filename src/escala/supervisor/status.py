@@ -17,6 +17,7 @@ class ProcessStatus(msgspec.Struct, kw_only=True):
     replica: str
     """Empty for an engine."""
     address: str
+    """Where it listens: host and port, or "unix:PATH" of a replica; of an engine just "Unix socket"."""
     pid: int | None
     state: str
     """starting, ready, serving, draining, waiting, stopping, stopped (`supervisor.child`)"""

@@ -272,7 +272,7 @@ class Supervisor:
         if self.project.config.gateway.access_log.enabled:
             self._lines = Lines()
         self._gateway.listen(self._doors.listeners, self._lines.writer if self._lines else None)
-        self._replicas.require_ports()
+        self._replicas.require_endpoints()
         self._gateway.find_binary()
         await self._unless_stopped(self._engines.start())
         await self._unless_stopped(self._engines.migrate())
