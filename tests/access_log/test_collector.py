@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,15 @@ def test_the_oldest_workers_are_forgotten(tmp_path: Path) -> None:
     for worker in range(1, 66):
         numbering.missed(worker, 1)
     assert (numbering.missed(65, 5), numbering.missed(2, 5), numbering.missed(1, 5)) == (3, 3, 0)
+
+
+def test_fewer_numbers_take_the_place_of_more(tmp_path: Path) -> None:
+    file = tmp_path / "received.json"
+    file.write_text('{"1": 1000000, "2": "x"}')  # which cannot be read
+    numbering = Numbering(file)
+    numbering.missed(3, 7)
+    numbering.save()
+    assert Numbering(file).missed(3, 9) == 1
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"1@2": "x"}', "{"])
@@ -140,7 +150,7 @@ def test_other_lines_are_no_requests(collector: Collector, metrics: RouteMetrics
 def test_a_disk_that_takes_nothing(
     collector: Collector, metrics: RouteMetrics, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tmp_path.rmdir()
+    shutil.rmtree(tmp_path)
     collector.take([line(1)])
     collector.take([line(2), line(3)])
     assert (metrics.lines, metrics.lost) == (3, 3)
