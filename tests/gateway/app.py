@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -38,8 +39,10 @@ async def echo(request: Request) -> Response:
 
 
 async def slow(request: Request) -> Response:
-    """Answer after a while."""
+    """Answer after a while, or, with ?until=PATH, when that file is there."""
     await asyncio.sleep(float(request.query_params.get("seconds", "1")))
+    while "until" in request.query_params and not Path(request.query_params["until"]).exists():
+        await asyncio.sleep(0.02)
     return JSONResponse({"replica": os.environ["ESCALA_REPLICA"]})
 
 

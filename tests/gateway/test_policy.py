@@ -232,8 +232,10 @@ def test_who_waits_too_long_gets_503(gate: Up, make_token: Callable[..., str]) -
         assert first.result() == 200
 
 
-def test_a_route_with_a_balance_of_its_own_waits_apart(gate: Up, make_token: Callable[..., str]) -> None:
-    token = make_token()
+def test_a_route_with_a_balance_of_its_own_waits_apart(
+    gate: Up, make_token: Callable[..., str], tmp_path: Path
+) -> None:
+    token, enough = make_token(), tmp_path / "enough"
 
     def ask(path: str) -> int:
         with client(gate.url, token) as own:
@@ -243,13 +245,12 @@ def test_a_route_with_a_balance_of_its_own_waits_apart(gate: Up, make_token: Cal
         return sum(p["inflight"] or 0 for p in gate.replicas("busy"))
 
     with ThreadPoolExecutor(3) as pool:
-        first = pool.submit(ask, "/apart?seconds=3")
+        first = pool.submit(ask, f"/apart?seconds=0&until={enough}")
         wait_until(lambda: inflight() == 1, "its own limit is reached")
-        other = pool.submit(ask, "/busy?seconds=3")
+        other = pool.submit(ask, f"/busy?seconds=0&until={enough}")
         wait_until(lambda: inflight() == 2, "the replica has one of the others too, and both are counted")
         assert ask("/apart?seconds=0") == 503  # after its own 100 ms, when neither is done
-        assert not first.done()
-        assert not other.done()
+        enough.touch()
         assert (first.result(), other.result()) == (200, 200)
     wait_until(lambda: _in_log(gate, "/apart", "busy"), "the log names the service")
 
