@@ -102,12 +102,11 @@ class Layout:
         return self.log / "access"
 
     def replica_socket(self, service: str, number: int) -> Path:
-        """Return where a replica listens; raise StartError where the path would be too long for the system."""
-        return _short(self.run / f"{service}.{number}.sock")
+        return self.run / f"{service}.{number}.sock"
 
     def create(self) -> None:
         """Make the folders, with their modes; raise StartError where an engine could not use the path."""
-        _short(self.postgres / "run" / ".s.PGSQL.5432")
+        require_short(self.postgres / "run" / ".s.PGSQL.5432")
         strange = sorted(
             {character for character in str(self.state) if character in _STRANGE or not character.isprintable()}
         )
@@ -139,13 +138,13 @@ class Layout:
             self.state.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
 
-def _short(socket: Path) -> Path:
+def require_short(socket: Path) -> None:
+    """Raise StartError where a socket's path would be too long for the system."""
     if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH:
         raise StartError(
             f"{socket} is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket's path may have; "
             "choose a shorter folder with project.state"
         )
-    return socket
 
 
 def write_atomically(path: Path, content: str) -> None:

@@ -12,6 +12,7 @@ from escala.config import Address, Endpoint, Service, UnixSocket
 from escala.errors import EscalaError
 from escala.events import Emit, ReplicaLeft
 from escala.gateway import FULL_WEIGHT, Backend, Server, ServerState
+from escala.layout import require_short
 from escala.process import ProcessSpec
 from escala.project import Project
 from escala.supervisor import ports
@@ -107,7 +108,7 @@ class Replicas:
     def require_endpoints(self) -> None:
         """Raise PortTaken where a pinned port is not to be had, StartError where a socket cannot be."""
         for service_name, service in self.services.items():
-            for number in range(1, service.replicas.min + 1):
+            for number in range(1, max(service.replicas.min, 1) + 1):
                 _endpoint(self.project, service_name, number)
 
     def start(self) -> None:
@@ -243,7 +244,10 @@ class Replicas:
             on_ready=lambda: changed("ready"),
             on_end=lambda: changed("maint"),
         )
-        replica = self._table[name] = Replica(service_name, number, release, self._make_child(name, duties))
+        # Known before it is prepared: HAProxy, which may be started at any moment, cannot be told of a socket later.
+        endpoint = _own_endpoint(release, service_name, number) or _NOWHERE
+        replica = Replica(service_name, number, release, self._make_child(name, duties), endpoint)
+        self._table[name] = replica
         replica.child.start()
         return replica
 
@@ -315,18 +319,27 @@ def _endpoint(project: Project, service_name: str, number: int, before: Endpoint
 
     A port that is not pinned is the one it had `before`, if possible.
     """
-    service = services(project.config)[service_name]
-    if number <= len(service.ports):
-        pinned = Address("127.0.0.1", service.ports[number - 1])
-        ports.require_free(pinned, replica_name(service_name, number))
-        return pinned
-    if service.on_socket:
-        path = UnixSocket(str(project.layout.replica_socket(service_name, number)))
-        _clear(path)  # of one that was killed
-        return path
+    own = _own_endpoint(project, service_name, number)
+    if isinstance(own, UnixSocket):
+        require_short(Path(own.path))
+        _clear(own)  # of one that was killed
+        return own
+    if own is not None:
+        ports.require_free(own, replica_name(service_name, number))
+        return own
     if isinstance(before, Address) and before != _NOWHERE and ports.is_free(before):
         return before
     return Address("127.0.0.1", ports.free_port())
+
+
+def _own_endpoint(project: Project, service_name: str, number: int) -> Endpoint | None:
+    """Return where a replica always listens; None where any port will do."""
+    service = services(project.config)[service_name]
+    if number <= len(service.ports):
+        return Address("127.0.0.1", service.ports[number - 1])
+    if service.on_socket:
+        return UnixSocket(str(project.layout.replica_socket(service_name, number)))
+    return None
 
 
 def _clear(endpoint: Endpoint) -> None:
