@@ -1,11 +1,16 @@
+import contextlib
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
+from escala.engines.haproxy import ConfigurationRefused, check, find
 from escala.errors import StartError
-from escala.layout import Layout, require_short, write_atomically
+from escala.layout import Layout, write_atomically
+
+HAPROXY_TAKES = 97
+"""Bytes of a Unix socket's path."""
 
 
 def mode(path: Path) -> int:
@@ -36,9 +41,30 @@ def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
 
 def test_a_name_too_long_for_a_replicas_socket() -> None:
     layout = Layout(Path("/srv") / ("x" * 60))
-    require_short(layout.replica_socket("web", 12))
+    longest = "x" * (HAPROXY_TAKES - len(str(layout.replica_socket("", 256))))
+    layout.require_replica_sockets(longest, 256)
     with pytest.raises(StartError, match=r"choose a shorter folder with project\.state"):
-        require_short(layout.replica_socket("x" * 40, 1))
+        layout.require_replica_sockets(f"{longest}x", 256)
+
+
+@pytest.mark.parametrize(("length", "taken"), [(HAPROXY_TAKES, True), (HAPROXY_TAKES + 1, False)])
+def test_how_long_a_path_haproxy_takes(tmp_path: Path, length: int, taken: bool) -> None:
+    file = tmp_path / "haproxy.cfg"
+    server = f"unix@/{'x' * (length - 1)}"
+    timeouts = "".join(f" timeout {each} 1s\n" for each in ("client", "connect", "server"))
+    file.write_text(f"listen b\n bind 127.0.0.1:1\n{timeouts} server 1 {server}\n")
+    with contextlib.nullcontext() if taken else pytest.raises(ConfigurationRefused, match="too long"):
+        check(find(None), file, tmp_path)
+
+
+def test_sockets_of_replicas_are_cleared_and_others_stay(folder: Path) -> None:
+    layout = Layout(folder / ".escala")
+    layout.create()
+    for name in ("web.1.sock", "web.12.sock", "control.sock"):
+        (layout.run / name).touch()
+    layout.replica_socket("api", 1).mkdir()  # somebody's, in the way; its replica says so
+    layout.clear_replica_sockets()
+    assert {path.name for path in layout.run.iterdir()} == {"control.sock", "api.1.sock"}
 
 
 @pytest.mark.parametrize("name", ["a,b", 'a"b', "it's", "a\\b", "$HOME", "a\nb"])

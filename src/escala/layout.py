@@ -13,6 +13,7 @@
 Files are 0600, folders 0700. Whatever another process reads is written by `write_atomically`.
 """
 
+import contextlib
 import os
 import tempfile
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ _OWN_NAMES = {"run", "log", "keys", "gateway", "postgres", "data"}
 _STRANGE = "\"'$,\\"
 """Characters that mean something to an engine where it is told of a file, within quotes too."""
 
-_LONGEST_SOCKET_PATH = 107  # sun_path of sockaddr_un(7) holds 108 bytes, the last of them NUL
+_LONGEST_SOCKET = 107  # sun_path of sockaddr_un(7) holds 108 bytes, the last of them NUL
+_LONGEST_OF_HAPROXY = 97  # which keeps ten of them for a name of its own while it binds
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,18 @@ class Layout:
     def replica_socket(self, service: str, number: int) -> Path:
         return self.run / f"{service}.{number}.sock"
 
+    def require_replica_sockets(self, service: str, most: int) -> None:
+        """Raise StartError where the socket of one of so many replicas would have too long a path."""
+        _require_short(self.replica_socket(service, most), _LONGEST_OF_HAPROXY)
+
+    def clear_replica_sockets(self) -> None:
+        """Remove what replicas leave behind that were killed, or stopped with everything else."""
+        for path in self.run.glob("*.*.sock"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
     def create(self) -> None:
         """Make the folders, with their modes; raise StartError where an engine could not use the path."""
-        require_short(self.postgres / "run" / ".s.PGSQL.5432")
         strange = sorted(
             {character for character in str(self.state) if character in _STRANGE or not character.isprintable()}
         )
@@ -115,6 +126,8 @@ class Layout:
                 f"{self.state} has {' '.join(map(repr, strange))} in it, which the engines do not take in a path; "
                 "choose another folder with project.state"
             )
+        _require_short(self.postgres / "run" / ".s.PGSQL.5432", _LONGEST_SOCKET)
+        _require_short(self.run / "unavailable.sock", _LONGEST_OF_HAPROXY)
         try:
             self._make_state()
             for folder in (self.run, self.log, self.access_log, self.keys, self.gateway, self.data):
@@ -138,11 +151,10 @@ class Layout:
             self.state.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
 
-def require_short(socket: Path) -> None:
-    """Raise StartError where a socket's path would be too long for the system."""
-    if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH:
+def _require_short(socket: Path, longest: int) -> None:
+    if len(os.fsencode(socket)) > longest:
         raise StartError(
-            f"{socket} is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket's path may have; "
+            f"{socket} is longer than the {longest} bytes that this Unix socket's path may have; "
             "choose a shorter folder with project.state"
         )
 

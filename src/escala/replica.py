@@ -52,7 +52,7 @@ def main() -> None:
             access_log=options.access_log,
             server_header=False,
             proxy_headers=True,
-            forwarded_allow_ips="*" if options.socket else "127.0.0.1",  # nobody but the gateway reaches the socket
+            forwarded_allow_ips="*" if options.socket else "127.0.0.1",  # no other user reaches the socket
             timeout_keep_alive=75,  # longer than the gateway keeps an idle connection, so that it is the one to close
             timeout_graceful_shutdown=max(1, int(options.stop_timeout)),
         )

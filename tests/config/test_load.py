@@ -128,6 +128,11 @@ def test_one_thing_wrong(tmp_path: Path, change: str, expected: str) -> None:
     assert expected in only
 
 
+def test_a_command_listens_on_one_thing(tmp_path: Path) -> None:
+    text = '[project]\nname = "p"\n[services.a]\ncommand = "run $SOCKET ${PORT}"'
+    assert problems(tmp_path, text) == ["services.a: a command listens on $PORT or on $SOCKET; this one names both"]
+
+
 def test_ports_are_not_for_who_listens_on_a_socket(tmp_path: Path) -> None:
     text = '[project]\nname = "p"\n[services.a]\ncommand = "run $SOCKET"\nports = [5001]'
     assert problems(tmp_path, text) == [

@@ -90,7 +90,8 @@ async def talk(socket: WebSocket) -> None:
 
 
 async def health(request: Request) -> Response:
-    return PlainTextResponse("ok")
+    assert request.client is not None  # as apps expect who look at it
+    return PlainTextResponse(request.client.host)
 
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]

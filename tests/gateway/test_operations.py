@@ -39,8 +39,10 @@ rollout = {{ settle = "100ms" }}
 
 @pytest.fixture
 def ops(folder: Path) -> Iterator[Up]:
-    (folder / "escala.toml").write_text(PROJECT.format(port=free_port()))
-    with Up(folder / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)}) as up:
+    home = folder / "a (copy); #1"  # whatever a folder is called
+    home.mkdir(mode=0o711)
+    (home / "escala.toml").write_text(PROJECT.format(port=free_port()))
+    with Up(home / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)}) as up:
         yield up.wait_open()
 
 
@@ -80,7 +82,7 @@ def test_a_route_with_a_balance_of_its_own_reaches_the_same_replicas(ops: Up) ->
 
 
 def test_a_cookie_keeps_a_replica_that_came_later(ops: Up) -> None:
-    change(ops, "replicas = 2", 'replicas = 2\nbalance = { sticky = "home" }')
+    change(ops, "replicas = 2", 'replicas = 2\nbalance = { sticky = "home", algorithm = "roundrobin" }')
     run(ops, "apply")
     run(ops, "scale", "web=3")
     homes = set()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from escala.config import Address, Endpoint, UnixSocket
+from escala.errors import StartError
 from escala.gateway import Server
 from escala.layout import Layout
 from escala.process import has_ended
@@ -63,6 +64,24 @@ async def test_sockets_and_pinned_ports_are_known_before_a_replica_is_prepared(r
     ]
     (port,) = replicas.services["pinned"].ports
     assert endpoint(replicas, "pinned", 1) == Address("127.0.0.1", port)
+
+    async def has_a_free_port() -> bool:
+        free = endpoint(replicas, "pinned", 2)
+        return isinstance(free, Address) and free.port > 1024
+
+    await eventually(has_a_free_port, "the second is prepared")
+    assert endpoint(replicas, "pinned", 2) != endpoint(replicas, "pinned", 1)
+
+
+async def test_what_is_in_the_way_of_a_socket_is_said_and_holds_up_nobody(replicas: Replicas) -> None:
+    replicas.project.layout.replica_socket("web", 1).mkdir()
+    with pytest.raises(StartError, match=r"web\.1\.sock is in the way of web/1's socket: Is a directory"):
+        replicas.require_endpoints()
+    replica = replicas.add("web")
+    assert not await replica.child.wait_tried()
+    assert "is in the way" in replica.child.why()
+    await replicas.retire(replica)
+    assert replicas.of("web") == []
 
 
 async def test_a_socket_that_was_left_behind_is_out_of_the_way(replicas: Replicas) -> None:

@@ -13,16 +13,16 @@ class Numbering:
     """The last number seen of each of HAProxy's workers, kept in `file` over restarts of the collector.
 
     A worker is known by when its configuration was read: microseconds since 1970, its own at every start and reload.
-    Raises OSError where the file cannot be made.
     """
 
     def __init__(self, file: Path) -> None:
+        self._file = file
+        self._descriptor: int | None = None
+        self._size = 0
         self._last: dict[int, int] = {}
         # None was kept, or it was cut off by a full disk: losses are counted from now on.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             self._last = {int(worker): int(number) for worker, number in json.loads(file.read_bytes()).items()}
-        self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)
-        self._size = os.fstat(self._descriptor).st_size
 
     def missed(self, worker: int, number: int) -> int:
         """Return how many of a worker's lines are missing before this one; -1 where threads overtook each other."""
@@ -38,6 +38,9 @@ class Numbering:
     def save(self) -> None:
         """Keep the numbers; raise OSError where the disk does not take them."""
         # In place, as this is done hundreds of times a second: to truncate a file is work for the disk.
+        if self._descriptor is None:
+            self._descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o600)
+            self._size = os.fstat(self._descriptor).st_size
         content = json.dumps(self._last).encode().ljust(self._size)
         os.pwrite(self._descriptor, content, 0)
         self._size = len(content)

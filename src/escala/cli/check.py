@@ -18,11 +18,13 @@ from escala.errors import ConfigError, EscalaError
 from escala.project import Project
 from escala.supervisor import ports
 from escala.supervisor.replica import program_path, replica_spec
+from escala.supervisor.replicas import require_sockets
 
 
 def check(file: File = None, settings: Settings = None) -> None:
     """Read the project, import what it names, and show what would run. Changes nothing."""
     project = open_project(file, settings)
+    require_sockets(project)
     with ThreadPoolExecutor(max_workers=4) as pool:
         problems = [
             problem

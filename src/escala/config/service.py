@@ -30,14 +30,15 @@ class Service(Policy):
     factory: bool = False
     """Whether `app` names a function without arguments that returns the app."""
     command: CommandLine | None = None
-    """Any other server. It listens on $PORT, or, where the text has $SOCKET, on that Unix socket; both are replaced in
-    the text, and in its environment."""
+    """Any other server. It listens on $PORT, or, where the text has $SOCKET, on that Unix socket. Either is
+    replaced in the text, and in its environment."""
     tasks: Module | None = None
     """A module with tasks: the service is a worker that runs their jobs."""
     replicas: Replicas = Replicas()
     rollout: Rollout = Rollout()
     ports: Many[Port] = ()
-    """Ports of 127.0.0.1 for the first replicas, in order. Others listen on Unix sockets; a `command` on free ports."""
+    """Ports of 127.0.0.1 for the first replicas, in order. Others listen on Unix sockets, or on free ports where a
+    `command` has no $SOCKET."""
     routes: Many[Route] = ()
     health: Health = "/health"
     """Where a replica is asked whether it is well: below 400 says yes, and so does 404 where there is no such page;
@@ -80,8 +81,11 @@ class Service(Policy):
             raise ValueError(f"exactly one of app, command and tasks says what to run; found {found}")
         if len(self.ports) > self.replicas.most:
             raise ValueError(f"{len(self.ports)} ports for at most {self.replicas.most} replicas")
-        if self.ports and self.command and self.on_socket:
-            raise ValueError("ports are for servers that listen on $PORT; this command listens on $SOCKET")
+        if self.command and self.on_socket:
+            if self.ports:
+                raise ValueError("ports are for servers that listen on $PORT; this command listens on $SOCKET")
+            if any("PORT" in found for found in _WHERE.findall(self.command)):
+                raise ValueError("a command listens on $PORT or on $SOCKET; this one names both")
         if self.kind != "app" and (self.factory or self.interface != "auto"):
             raise ValueError("factory and interface say how an `app` is called; there is none")
         return self

@@ -114,7 +114,8 @@ def _health(service: Service) -> Iterator[str]:
         yield "option tcp-check"
         return
     yield "option httpchk"
-    yield f"http-check send meth GET uri {service.health} hdr Host localhost"
+    # Over a Unix socket a client has no address, and an app that looks at it would not be well.
+    yield f"http-check send meth GET uri {service.health} hdr Host localhost hdr X-Forwarded-For 127.0.0.1"
     # 404: the app has no such page, and is well enough to say so.
     yield f"http-check expect rstatus {quoted('^([23]..|404)$')}"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from escala.auth.keys import KeyStore
-from escala.config import Config, Service
+from escala.config import Address, Config, Endpoint, Service
 from escala.engines import haproxy
 from escala.errors import EngineFailed
 from escala.gateway.backend import server_options
@@ -53,8 +53,8 @@ class _Laid:
     """Of its folder."""
     lanes: Mapping[str, Sequence[Lane]]
     """By service."""
-    known: set[tuple[str, int]]
-    """Replicas that it has heard of, in its text or since."""
+    known: dict[tuple[str, int], Endpoint]
+    """Where replicas listen that it has heard of, in its text or since."""
 
 
 class Gateway:
@@ -70,7 +70,7 @@ class Gateway:
         self._plan = plan
         self._revocations = revocations
         self._binary: Path | None = None
-        self._laid = _Laid(0, {}, set())
+        self._laid = _Laid(0, {}, {})
         self._listeners: Listeners | None = None
         self._log: int | None = None
         self.runtime = Runtime(layout.run / "master.sock")
@@ -130,19 +130,24 @@ class Gateway:
 
     async def add(self, service: str, server: Server) -> None:
         """Make a replica known to the balancer, unless it is."""
-        if service not in self._laid.lanes or (service, server.number) in self._laid.known:
+        if service not in self._laid.lanes:
             return
+        before = self._laid.known.get((service, server.number))
+        if before is not None:
+            if before == server.endpoint or (isinstance(before, Address) and isinstance(server.endpoint, Address)):
+                return
+            await self.remove(service, server.number)  # HAProxy cannot move one from a port to a socket, or back
         for lane in self._laid.lanes[service]:
             options = server_options(server, self._plan().services[service], lane.balance)
             await self.runtime.add(lane.name, server, options)
-        self._laid.known.add((service, server.number))
+        self._laid.known[service, server.number] = server.endpoint
 
     async def remove(self, service: str, number: int) -> None:
         """Let the balancer forget a replica that has ended."""
         if (service, number) in self._laid.known:
             for lane in self._laid.lanes[service]:
                 await self.runtime.remove(lane.name, str(number))
-            self._laid.known.discard((service, number))
+            del self._laid.known[service, number]
 
     async def enforce_revocations(self) -> None:
         """Refuse from now on what is revoked: the maps first, then the remembered tokens."""
@@ -182,7 +187,7 @@ class Gateway:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         candidate.replace(self._file)
-        known = {(backend.service, server.number) for backend in plan.backends for server in backend.servers}
+        known = {(b.service, server.number): server.endpoint for b in plan.backends for server in b.servers}
         routes = placed_routes(plan.config)
         self._laid = _Laid(number, {b.service: lanes(plan.config, routes, b.service) for b in plan.backends}, known)
 

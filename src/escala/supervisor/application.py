@@ -17,7 +17,7 @@ from escala.project import Project
 from escala.supervisor.balancer import Balancer
 from escala.supervisor.messages import Applied
 from escala.supervisor.replica import services
-from escala.supervisor.replicas import Replicas
+from escala.supervisor.replicas import Replicas, require_sockets
 from escala.supervisor.rollouts import Rollouts
 
 
@@ -60,6 +60,7 @@ class Application:
             return applied
 
     async def _take_over(self, project: Project, wanted: Project, applied: Applied) -> None:
+        require_sockets(wanted)
         present = self._replicas.backends()
         plan = Plan(wanted.config, {**self._replicas.services, **services(wanted.config)}, present)
         await asyncio.to_thread(self._gateway.check, plan)

@@ -17,6 +17,9 @@ from escala.project import Project
 _OF_SYSTEMD = {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
 """What is for the supervisor alone (sd_notify(3))."""
 
+_WHERE_TO_LISTEN = {"SOCKET", "PORT", "HOST"}
+"""What a replica is told anew; one that has no port of its own must not find the supervisor's."""
+
 PLATFORM_SERVICE = Service(app="escala.services.platform:app")
 
 
@@ -67,7 +70,7 @@ def environment_for(
         cache_entries=str(project.config.cache.entries),
         data=str(project.layout.data),
     )
-    inherited = {name: value for name, value in os.environ.items() if name not in _OF_SYSTEMD}
+    inherited = {name: value for name, value in os.environ.items() if name not in _OF_SYSTEMD | _WHERE_TO_LISTEN}
     return {**inherited, "PATH": program_path(), "PYTHONUNBUFFERED": "1", **told.variables()}
 
 
@@ -148,7 +151,8 @@ async def probe(endpoint: Endpoint, health: str) -> None:
         try:
             if health == "tcp":
                 return
-            writer.write(f"GET {health} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            fields = "Host: localhost\r\nX-Forwarded-For: 127.0.0.1\r\nConnection: close\r\n"
+            writer.write(f"GET {health} HTTP/1.1\r\n{fields}\r\n".encode())
             status = (await reader.readline()).split()
         finally:
             writer.close()

@@ -1,6 +1,7 @@
 """The replicas of a running project: the table of them, where they listen, how many there are, and who leaves."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -9,10 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from escala.config import Address, Endpoint, Service, UnixSocket
-from escala.errors import EscalaError
+from escala.errors import EscalaError, StartError
 from escala.events import Emit, ReplicaLeft
 from escala.gateway import FULL_WEIGHT, Backend, Server, ServerState
-from escala.layout import require_short
 from escala.process import ProcessSpec
 from escala.project import Project
 from escala.supervisor import ports
@@ -107,8 +107,9 @@ class Replicas:
 
     def require_endpoints(self) -> None:
         """Raise PortTaken where a pinned port is not to be had, StartError where a socket cannot be."""
+        require_sockets(self.project)
         for service_name, service in self.services.items():
-            for number in range(1, max(service.replicas.min, 1) + 1):
+            for number in range(1, service.replicas.min + 1):
                 _endpoint(self.project, service_name, number)
 
     def start(self) -> None:
@@ -279,7 +280,8 @@ class Replicas:
             seconds = service.drain_timeout if service else _GONE_SECONDS
             await self._balancer.until_idle(replica.service, replica.number, seconds)
         await replica.child.stop()
-        _clear(replica.endpoint)
+        with contextlib.suppress(OSError):  # whoever wants to listen there says so
+            _clear(replica.endpoint)
         if service is not None:
             await self._balancer.remove(replica.service, replica.number)
         del self._table[replica.name]
@@ -314,6 +316,13 @@ class Replicas:
                 task.cancel()
 
 
+def require_sockets(project: Project) -> None:
+    """Raise StartError where a replica's socket would have too long a path, however many there come to be."""
+    for service_name, service in services(project.config).items():
+        if service.on_socket:
+            project.layout.require_replica_sockets(service_name, MOST)
+
+
 def _endpoint(project: Project, service_name: str, number: int, before: Endpoint = _NOWHERE) -> Endpoint:
     """Return where a replica is to listen, free to be listened on: its pinned port, its socket, or a port.
 
@@ -321,8 +330,11 @@ def _endpoint(project: Project, service_name: str, number: int, before: Endpoint
     """
     own = _own_endpoint(project, service_name, number)
     if isinstance(own, UnixSocket):
-        require_short(Path(own.path))
-        _clear(own)  # of one that was killed
+        try:
+            _clear(own)  # of one that was killed
+        except OSError as error:
+            name = replica_name(service_name, number)
+            raise StartError(f"{own.path} is in the way of {name}'s socket: {error.strerror}") from None
         return own
     if own is not None:
         ports.require_free(own, replica_name(service_name, number))

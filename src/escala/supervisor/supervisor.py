@@ -268,6 +268,7 @@ class Supervisor:
     async def _start(self) -> None:
         for leftover in await asyncio.to_thread(self._registry.stop_leftovers):
             self._emit(LeftoverStopped(leftover.name, leftover.pid))
+        self.project.layout.clear_replica_sockets()
         self._doors = Doors(self.project.config.gateway)
         if self.project.config.gateway.access_log.enabled:
             self._lines = Lines()
@@ -373,6 +374,7 @@ class Supervisor:
         collector = [self._collector] if self._collector else []
         await self._stop_all(gateway)
         await self._stop_all([*self._replicas.children.values(), *collector])
+        self.project.layout.clear_replica_sockets()
         await self._stop_all(self._engines.children.values())
         if self._doors is not None:
             self._doors.close()
