@@ -39,7 +39,7 @@ backend escala.tokens
 )
 def test_the_setting_behind_a_line(line: str, expected: str | None) -> None:
     number = next(n for n, text in enumerate(TEXT.splitlines(), start=1) if line in text)
-    assert setting(f"parsing [/state/gateway/1/haproxy.cfg:{number}] : nonsense", TEXT) == expected
+    assert setting(f"[ALERT] parsing [/a (copy); #1/gateway/1/haproxy.cfg:{number}] : nonsense", TEXT) == expected
 
 
 def test_words_without_a_line_stay_as_they_are() -> None:

@@ -4,7 +4,7 @@ import re
 
 from escala.lanes import service_of
 
-_PLACE = re.compile(r"\[[^\]\s]*:(\d+)\]")
+_PLACE = re.compile(r"\[.*?\.cfg:(\d+)\]")
 _IN_FRONTEND = {"bind": "gateway.bind"}
 _IN_GLOBAL = {"maxconn": "gateway.max_connections", "nbthread": "gateway.threads"}
 _IN_BACKEND = {
