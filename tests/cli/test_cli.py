@@ -144,8 +144,8 @@ def test_a_project_that_a_socket_path_cannot_hold(tmp_path: Path) -> None:
     assert "choose a shorter folder with project.state" in result.stderr
 
 
-def test_a_key_whose_id_begins_with_a_dash_can_be_named(tmp_path: Path) -> None:
-    (tmp_path / "escala.toml").write_text('[project]\nname = "keys"\n[services.web]\napp = "web:app"\n')
-    done = escala("keys", "retire", "-_8asB15K4", cwd=tmp_path)
+def test_a_key_whose_id_begins_with_a_dash_can_be_named(folder: Path) -> None:
+    (folder / "escala.toml").write_text('[project]\nname = "keys"\n[services.web]\napp = "web:app"\n')
+    done = escala("keys", "retire", "-_8asB15K4", cwd=folder)
     assert done.returncode == 1, done.stderr
     assert "no key '-_8asB15K4' can be retired" in done.stderr
