@@ -67,9 +67,9 @@ def test_sockets_of_replicas_are_cleared_and_others_stay(folder: Path) -> None:
     assert {path.name for path in layout.run.iterdir()} == {"control.sock", "api.1.sock"}
 
 
-@pytest.mark.parametrize("name", ["a,b", 'a"b', "it's", "a\\b", "$HOME", "a\nb"])
+@pytest.mark.parametrize("name", ["a,b", 'a"b', "it's", "a\\b", "$HOME", "a`b`", "a\nb"])
 def test_a_path_that_an_engine_would_misread(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StartError, match="which the engines do not take in a path"):
+    with pytest.raises(StartError, match="which engines and shells do not take in a path"):
         Layout(tmp_path / name).create()
     assert not (tmp_path / name).exists()
 

@@ -1,5 +1,4 @@
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,41 +115,7 @@ def odd(a, b=2): ...
 )
 def test_how_an_app_is_called(tmp_path: Path, name: str, options: dict[str, Any], wrapped: bool) -> None:
     write(tmp_path, apps__py=WSGI)
-    assert (load_app(f"apps:{name}", **options).__module__ == "escala.loader") is wrapped
-
-
-@pytest.mark.parametrize(
-    ("server", "told"), [(("/run/web.1.sock", None), "localhost 80"), (("127.0.0.1", 5001), "127.0.0.1 5001")]
-)
-async def test_a_wsgi_app_on_a_unix_socket_has_a_server_name(
-    tmp_path: Path, server: tuple[str, int | None], told: str
-) -> None:
-    code = """
-    def app(environ, start_response):
-        start_response("200 OK", [])
-        return [f"{environ['SERVER_NAME']} {environ['SERVER_PORT']}".encode()]
-    """
-    write(tmp_path, named__py=textwrap.dedent(code))
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "GET",
-        "path": "/",
-        "query_string": b"",
-        "headers": [],
-        "scheme": "http",
-        "server": server,
-    }
-    await load_app("named:app")(scope, receive, send)
-    assert b"".join(message.get("body", b"") for message in sent).decode() == told
+    assert (type(load_app(f"apps:{name}", **options)).__name__ == "WSGIMiddleware") is wrapped
 
 
 def test_factories_that_fail_and_factories_that_nobody_called_one(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from escala.config import USER_STATE
 from escala.errors import StartError
 
 _OWN_NAMES = {"run", "log", "keys", "gateway", "postgres", "data"}
-_STRANGE = "\"'$,\\"
-"""Characters that mean something to an engine where it is told of a file, within quotes too."""
+_STRANGE = "\"'$,\\`"
+"""Characters that mean something to an engine, or to a shell, where it is told of a file, within quotes too."""
 
 _LONGEST_SOCKET = 107  # sun_path of sockaddr_un(7) holds 108 bytes, the last of them NUL
 _LONGEST_OF_HAPROXY = 97  # which keeps ten of them for a name of its own while it binds
@@ -123,8 +123,8 @@ class Layout:
         )
         if strange:
             raise StartError(
-                f"{self.state} has {' '.join(map(repr, strange))} in it, which the engines do not take in a path; "
-                "choose another folder with project.state"
+                f"{self.state} has {' '.join(map(repr, strange))} in it, which engines and shells "
+                "do not take in a path; choose another folder with project.state"
             )
         _require_short(self.postgres / "run" / ".s.PGSQL.5432", _LONGEST_SOCKET)
         _require_short(self.run / "unavailable.sock", _LONGEST_OF_HAPROXY)

@@ -37,22 +37,10 @@ def load_app(target: str, *, interface: str = "auto", factory: bool = False) -> 
     if interface == "wsgi" or (interface == "auto" and _is_wsgi(found)):
         from a2wsgi import WSGIMiddleware  # most replicas do not pay for it
 
-        return _with_a_server_name(WSGIMiddleware(found))
+        return WSGIMiddleware(found)
     if not factory and interface == "auto" and _takes(found) == 0:
         raise AppLoadError(target, f"{walked} takes no arguments, as a factory does; say factory = true")
     return found  # type: ignore[no-any-return]
-
-
-def _with_a_server_name(app: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a WSGI app a SERVER_NAME and SERVER_PORT (PEP 3333) where it listens on a Unix socket, which has neither."""
-
-    async def named(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        server = scope.get("server")
-        if server is not None and server[1] is None:
-            scope = {**scope, "server": ("localhost", 80)}
-        await app(scope, receive, send)
-
-    return named
 
 
 def _is_wsgi(app: Callable[..., Any]) -> bool:

@@ -17,7 +17,7 @@ class Project:
     settings: tuple[str, ...] = ()
     """What the command line overrides."""
     single: bool = False
-    """Whether every service has one replica, at whatever port, as for development."""
+    """Whether every service has one replica, without a port of its own, as for development."""
 
     @classmethod
     def open(

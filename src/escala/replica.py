@@ -19,6 +19,7 @@ from escala.body_limit import BodyLimit
 from escala.coalesce import CoalescingProtocol
 from escala.errors import AppLoadError
 from escala.loader import load_app, load_tasks
+from escala.server_name import ServerName
 
 EXIT_CANNOT_LOAD = 2
 
@@ -41,7 +42,7 @@ def main() -> None:
         return
     server = uvicorn.Server(
         uvicorn.Config(
-            BodyLimit(app, options.max_body),
+            ServerName(BodyLimit(app, options.max_body)),
             host=options.host,
             port=options.port,
             loop="uvloop",

@@ -52,6 +52,19 @@ def test_haproxy_accepts_everything(session_folder: Path, files: Surroundings) -
     haproxy.check(haproxy.find(None), file, file.parent)
 
 
+@pytest.mark.parametrize(
+    ("service", "observed"),
+    [({"app": "a:app"}, True), ({"command": "run $PORT"}, True), ({"command": "run $SOCKET"}, False)],
+)
+def test_a_full_backlog_is_no_death(service: dict[str, str], observed: bool) -> None:
+    """A Unix socket refuses then too, and only the backlog of our own servers is known to be long."""
+    config = minimal_config(services={"web": service})
+    text = render(config, services(config), backends(config), surroundings())
+    section = text.partition("\nbackend web\n")[2].partition("\n\n")[0]
+    (line,) = (line for line in section.splitlines() if line.startswith("    server 1 "))
+    assert ("observe layer4" in line) is observed
+
+
 segment = st.text(string.ascii_letters + string.digits + "._~-", min_size=1, max_size=12).filter(
     lambda text: set(text) != {"."}
 )

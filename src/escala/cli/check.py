@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from rich.markup import escape
 from rich.table import Table
 
 from escala.cli.console import err, out
@@ -38,10 +39,10 @@ def check(file: File = None, settings: Settings = None) -> None:
     for line in _engines(project):
         out.print(line)
     out.print(f"gateway    {project.config.gateway.bind}")
-    out.print(f"state      {project.layout.state}")
+    out.print(f"state      {escape(str(project.layout.state))}")
     for warning in _warnings(project):
         err.print(f"[yellow]warning:[/] {warning}")
-    out.print(f"\n[green]{project.file} is fine[/]")
+    out.print(f"\n[green]{escape(str(project.file))} is fine[/]")
 
 
 def _load(project: Project, name: str, service: Service) -> str | None:

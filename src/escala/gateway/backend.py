@@ -65,13 +65,15 @@ def backend(
 
 def server_options(server: Server, service: Service, balance: Balance) -> str:
     """Return the options of a replica, whether it is written down or added while the gateway runs."""
-    # A refused connection is a process that is gone: out at the first, not when a check or the supervisor says so.
     words = [
         f"id {server.number} weight {server.weight}",
         f"maxconn {balance.inflight}",
         "check inter 1s fastinter 250ms downinter 250ms fall 2 rise 1",
-        "observe layer4 error-limit 1 on-error mark-down",
     ]
+    if not (service.command and service.on_socket):
+        # A refused connection is a process that is gone: out at the first, not when a check or the supervisor says so.
+        # But a Unix socket refuses when its backlog is full, too, which may be short where the server is not ours.
+        words.append("observe layer4 error-limit 1 on-error mark-down")
     if balance.sticky is not None:
         words.append(f"cookie {server.number}")
     if service.protocol == "h2":
