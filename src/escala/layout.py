@@ -116,8 +116,8 @@ class Layout:
             with contextlib.suppress(OSError):
                 path.unlink()
 
-    def create(self) -> None:
-        """Make the folders, with their modes; raise StartError where an engine could not use the path."""
+    def require_usable(self) -> None:
+        """Raise StartError where an engine could not use the state folder's path."""
         strange = sorted(
             {character for character in str(self.state) if character in _STRANGE or not character.isprintable()}
         )
@@ -128,6 +128,10 @@ class Layout:
             )
         _require_short(self.postgres / "run" / ".s.PGSQL.5432", _LONGEST_SOCKET)
         _require_short(self.run / "unavailable.sock", _LONGEST_OF_HAPROXY)
+
+    def create(self) -> None:
+        """Make the folders, with their modes; raise StartError where they cannot be made, or not be used."""
+        self.require_usable()
         try:
             self._make_state()
             for folder in (self.run, self.log, self.access_log, self.keys, self.gateway, self.data):

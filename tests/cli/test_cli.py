@@ -149,3 +149,13 @@ def test_a_key_whose_id_begins_with_a_dash_can_be_named(folder: Path) -> None:
     done = escala("keys", "retire", "-_8asB15K4", cwd=folder)
     assert done.returncode == 1, done.stderr
     assert "no key '-_8asB15K4' can be retired" in done.stderr
+
+
+def test_check_refuses_a_folder_that_up_would_refuse(folder: Path) -> None:
+    home = folder / "a,b"
+    home.mkdir()
+    (home / "escala.toml").write_text('[project]\nname = "p"\n[services.web]\ncommand = "sleep 9 $PORT"\n')
+    done = escala("check", cwd=home)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+    assert "choose another folder with project.state" in done.stderr
+    assert {path.name for path in home.iterdir()} == {"escala.toml"}

@@ -25,6 +25,7 @@ from escala.supervisor.replicas import require_sockets
 def check(file: File = None, settings: Settings = None) -> None:
     """Read the project, import what it names, and show what would run. Changes nothing."""
     project = open_project(file, settings)
+    project.layout.require_usable()
     require_sockets(project)
     with ThreadPoolExecutor(max_workers=4) as pool:
         problems = [

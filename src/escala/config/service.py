@@ -18,8 +18,9 @@ from escala.config.units import Duration, Size
 Target = Annotated[
     str, matching(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", 'a module and an attribute such as "shop.main:app"')
 ]
-_WHERE = re.compile(r"\$(?:(PORT|SOCKET)\b|\{(PORT|SOCKET)\})")
 Module = Annotated[str, matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", 'a module such as "shop.tasks"')]
+
+_WHERE = re.compile(r"\$(?:(PORT|SOCKET)\b|\{(PORT|SOCKET)\})")
 
 
 class Service(Policy):
@@ -31,7 +32,7 @@ class Service(Policy):
     """Whether `app` names a function without arguments that returns the app."""
     command: CommandLine | None = None
     """Any other server. It listens on $PORT, or, where the text has $SOCKET, on that Unix socket. Either is
-    replaced in the text, and in its environment."""
+    replaced in the text, and is in its environment too."""
     tasks: Module | None = None
     """A module with tasks: the service is a worker that runs their jobs."""
     replicas: Replicas = Replicas()
@@ -84,7 +85,7 @@ class Service(Policy):
         if self.command and self.on_socket:
             if self.ports:
                 raise ValueError("ports are for servers that listen on $PORT; this command listens on $SOCKET")
-            if any("PORT" in found for found in _WHERE.findall(self.command)):
+            if "PORT" in _named(self.command):
                 raise ValueError("a command listens on $PORT or on $SOCKET; this one names both")
         if self.kind != "app" and (self.factory or self.interface != "auto"):
             raise ValueError("factory and interface say how an `app` is called; there is none")
@@ -97,7 +98,7 @@ class Service(Policy):
     @property
     def on_socket(self) -> bool:
         """Whether a replica without a port of its own listens on a Unix socket."""
-        return self.command is None or any("SOCKET" in found for found in _WHERE.findall(self.command))
+        return self.command is None or "SOCKET" in _named(self.command)
 
     def words(self, where: Mapping[str, str]) -> tuple[str, ...]:
         """Return the words of `command`, with $PORT or $SOCKET as in `where`."""
@@ -108,3 +109,8 @@ class Service(Policy):
     def target(self) -> str:
         """What is run, as it was written."""
         return self.app or self.command or self.tasks or ""
+
+
+def _named(command: str) -> set[str]:
+    """Return which of $PORT and $SOCKET a command names."""
+    return {found[1] or found[2] for found in _WHERE.finditer(command)}

@@ -15,8 +15,8 @@ def quoted(text: str) -> str:
     """Return `text` as one word of the configuration (HAProxy configuration manual, section 2.2)."""
     if any(ord(character) < 32 for character in text):
         raise ValueError(f"{text!r} has a control character")
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
-    return f'"{escaped}"'
+    inner = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return f'"{inner}"'
 
 
 def escaped(text: str) -> str:

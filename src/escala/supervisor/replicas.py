@@ -106,7 +106,10 @@ class Replicas:
         return {name: replica.child for name, replica in self._table.items()}
 
     def require_endpoints(self) -> None:
-        """Raise PortTaken where a pinned port is not to be had, StartError where a socket cannot be."""
+        """Raise PortTaken where a pinned port is not to be had, StartError where a socket cannot be.
+
+        What the first replicas would do first, so that nothing is started in vain.
+        """
         require_sockets(self.project)
         for service_name, service in self.services.items():
             for number in range(1, service.replicas.min + 1):
