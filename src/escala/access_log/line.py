@@ -1,13 +1,12 @@
-"""One line of the access log: as HAProxy sends it, and as it is kept."""
+"""Lines of the access log: as HAProxy sends them, and as they are kept."""
 
 import re
+from collections.abc import Sequence
 from urllib.parse import unquote
 
 import msgspec
 
 from escala.lanes import service_of
-
-FIELDS = 23
 
 _ENCODED = re.compile("#([0-9A-F]{2})")
 """A character that HAProxy encodes in its log, as a quote (its manual, section 8.6)."""
@@ -50,45 +49,87 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
     """HAProxy's session state at disconnection (configuration manual, section 8.5); "--" is a normal end."""
 
 
-class NotALine(ValueError):
-    """Something else than a request's line."""
+class _Sent(msgspec.Struct, array_like=True, gc=False):
+    """What HAProxy sends, in its order (`gateway.frontend.LOG_FIELDS`); where it knows nothing, it says "-"."""
 
+    time: float
+    client: str
+    method: str
+    status: int
+    head: int
+    queue: int
+    connect: int
+    response: int
+    total: int
+    sent: int
+    received: int
+    service: str
+    replica: str
+    retries: int
+    termination: str
+    request: str
+    worker: int
+    number: int
+    token: str
+    subject: str
+    route: str
+    protocol: str
+    path: str
 
-def parse(line: bytes) -> tuple[Entry, int, int]:
-    """Return what HAProxy sent, which worker (`Numbering`) and its number there; raise NotALine for anything else."""
-    fields = line.decode(errors="replace").split("\t", FIELDS - 1)
-    if len(fields) != FIELDS:
-        raise NotALine(line)
-    (time, client, method, status, head, queue, connect, response, total, sent, received) = fields[:11]
-    (service, replica, retries, termination, request, worker, number) = fields[11:18]
-    (token, subject, route, protocol, path) = fields[18:]
-    try:
-        entry = Entry(
-            time=float(time),
-            client=client,
-            method=method,
-            path=_ENCODED.sub(_character, path) if "#" in path else path,
-            protocol=protocol,
-            route=_known(route),
-            service=_known(service_of(service)),
-            replica=_known(replica),
-            status=int(status),
-            received=int(received),
-            sent=int(sent.lstrip("+")),
-            head=int(head),
-            queue=int(queue),
-            connect=int(connect),
-            response=int(response),
-            total=int(total.lstrip("+")),
-            retries=int(retries.lstrip("+")),
-            subject=unquote(subject) if subject != "-" else None,
-            token=_known(token),
-            id=_known(request),
-            termination=termination[:2],
+    def entry(self) -> Entry:
+        return Entry(
+            time=self.time,
+            client=self.client,
+            method=self.method,
+            path=_ENCODED.sub(_character, self.path) if "#" in self.path else self.path,
+            protocol=self.protocol,
+            route=_known(self.route),
+            service=_known(service_of(self.service)),
+            replica=_known(self.replica),
+            status=self.status,
+            received=self.received,
+            sent=self.sent,
+            head=self.head,
+            queue=self.queue,
+            connect=self.connect,
+            response=self.response,
+            total=self.total,
+            retries=self.retries,
+            subject=unquote(self.subject) if self.subject != "-" else None,
+            token=_known(self.token),
+            id=_known(self.request),
+            termination=self.termination[:2],
         )
-        return entry, int(worker), int(number)
-    except ValueError as error:
-        raise NotALine(line) from error
+
+
+_decoder = msgspec.json.Decoder(list[_Sent], strict=False)
+
+
+def parse(lines: Sequence[bytes]) -> list[tuple[Entry, int, int]]:
+    """Return entries, each with the worker it is from (`Numbering`) and its number there.
+
+    What is not the line of a request is left out.
+    """
+    try:
+        sent = _decode(lines)
+    except msgspec.DecodeError:
+        sent = [each for line in lines for each in _decode_one(line)]
+    return [(each.entry(), each.worker, each.number) for each in sent]
+
+
+def _decode(lines: Sequence[bytes]) -> list[_Sent]:
+    """Decode lines at once, as JSON: several times as fast as each field by itself."""
+    text = b"\n".join(lines).decode(errors="replace").replace("\\", "\\\\").replace('"', '\\"')
+    text = text.replace("\t+", "\t")  # HAProxy marks numbers so that may still grow, or requests that were redispatched
+    rows = text.replace("\t", '","').replace("\n", '"],["')
+    return _decoder.decode(f'[["{rows}"]]')
+
+
+def _decode_one(line: bytes) -> list[_Sent]:
+    try:
+        return _decode([line])
+    except msgspec.DecodeError:
+        return []
 
 
 def _character(encoded: re.Match[str]) -> str:
@@ -102,8 +143,8 @@ def _known(text: str) -> str | None:
 _encoder = msgspec.json.Encoder()
 
 
-def encode(entry: Entry) -> bytes:
-    return _encoder.encode(entry) + b"\n"
+def encode(entries: Sequence[Entry]) -> bytes:
+    return _encoder.encode_lines(entries)
 
 
 def decode(line: bytes) -> Entry:

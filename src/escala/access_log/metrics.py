@@ -15,13 +15,22 @@ METHODS = {method.value for method in http.HTTPMethod}
 """Others are counted together: a label must not have as many values as clients can think of."""
 
 
+class _Sums:
+    """What is summed up over a route's requests."""
+
+    __slots__ = ("durations", "milliseconds", "received", "sent")
+
+    def __init__(self) -> None:
+        self.durations = [0] * (len(BUCKETS) + 1)
+        self.milliseconds = 0
+        self.received = 0
+        self.sent = 0
+
+
 class RouteMetrics:
     def __init__(self) -> None:
         self._requests: dict[tuple[str, str, str, int], int] = defaultdict(int)
-        self._durations: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
-        self._seconds: dict[str, float] = defaultdict(float)
-        self._received: dict[str, int] = defaultdict(int)
-        self._sent: dict[str, int] = defaultdict(int)
+        self._routes: dict[str, _Sums] = defaultdict(_Sums)
         self.lines = 0
         self.lost = 0
         """Lines that HAProxy or the disk dropped."""
@@ -30,10 +39,11 @@ class RouteMetrics:
         route, method = entry.route or "", entry.method if entry.method in METHODS else "other"
         self.lines += 1
         self._requests[route, entry.service or "", method, entry.status] += 1
-        self._durations[route][bisect_left(BUCKETS, entry.total)] += 1
-        self._seconds[route] += max(0, entry.total) / 1000
-        self._received[route] += entry.received
-        self._sent[route] += entry.sent
+        sums = self._routes[route]
+        sums.durations[bisect_left(BUCKETS, entry.total)] += 1
+        sums.milliseconds += max(0, entry.total)
+        sums.received += entry.received
+        sums.sent += entry.sent
 
     def text(self) -> str:
         return "\n".join(self._lines()) + "\n"
@@ -46,21 +56,22 @@ class RouteMetrics:
             yield f"escala_route_requests_total{{{labels}}} {count}"
         yield "# HELP escala_route_duration_seconds From the request's first byte to the answer's last."
         yield "# TYPE escala_route_duration_seconds histogram"
-        for route, counts in sorted(self._durations.items()):
+        routes = [(_label(name), sums) for name, sums in sorted(self._routes.items())]
+        for label, sums in routes:
             below = 0
-            for bound, count in zip((*(f"{b / 1000:g}" for b in BUCKETS), "+Inf"), counts, strict=True):
+            for bound, count in zip((*(f"{b / 1000:g}" for b in BUCKETS), "+Inf"), sums.durations, strict=True):
                 below += count
-                yield f'escala_route_duration_seconds_bucket{{route="{_label(route)}",le="{bound}"}} {below}'
-            yield f'escala_route_duration_seconds_sum{{route="{_label(route)}"}} {self._seconds[route]:.3f}'
-            yield f'escala_route_duration_seconds_count{{route="{_label(route)}"}} {below}'
-        for name, words, values in (
-            ("received", "Bytes from clients by route.", self._received),
-            ("sent", "Bytes to clients by route.", self._sent),
-        ):
-            yield f"# HELP escala_route_{name}_bytes_total {words}"
-            yield f"# TYPE escala_route_{name}_bytes_total counter"
-            for route, count in sorted(values.items()):
-                yield f'escala_route_{name}_bytes_total{{route="{_label(route)}"}} {count}'
+                yield f'escala_route_duration_seconds_bucket{{route="{label}",le="{bound}"}} {below}'
+            yield f'escala_route_duration_seconds_sum{{route="{label}"}} {sums.milliseconds / 1000:.3f}'
+            yield f'escala_route_duration_seconds_count{{route="{label}"}} {below}'
+        yield "# HELP escala_route_received_bytes_total Bytes from clients by route."
+        yield "# TYPE escala_route_received_bytes_total counter"
+        for label, sums in routes:
+            yield f'escala_route_received_bytes_total{{route="{label}"}} {sums.received}'
+        yield "# HELP escala_route_sent_bytes_total Bytes to clients by route."
+        yield "# TYPE escala_route_sent_bytes_total counter"
+        for label, sums in routes:
+            yield f'escala_route_sent_bytes_total{{route="{label}"}} {sums.sent}'
         yield "# HELP escala_access_log_lines_total Lines of the access log."
         yield "# TYPE escala_access_log_lines_total counter"
         yield f"escala_access_log_lines_total {self.lines}"

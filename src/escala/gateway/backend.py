@@ -45,7 +45,7 @@ def backend(
     yield from tokens.granted(routes, reaching)
     yield from limits.after_verification(routes, reaching)
     # A body that trickles must not keep a replica busy. One without announced length may be a dialogue; it passes.
-    trickle = "{ req.fhdr(content-length) -m int gt 0 }"
+    trickle = "{ var(txn.length) -m int gt 0 }"
     yield f"http-request wait-for-body time {_BODY_SECONDS}s at-least {_BODY_BYTES}" + when(trickle)
     yield from _bodies(
         reaching, max((placed.policy.max_body for placed in leading_to(routes, live.service)), default=0)
@@ -126,7 +126,7 @@ def _bodies(routes: Sequence[Placed], most: int) -> Iterator[str]:
     """Let a replica stop at a route's largest body where its service's, up to which it counts by itself, is larger."""
     for largest, condition in by_value(routes, lambda placed: placed.policy.max_body):
         if largest < most:
-            unannounced = "!{ req.fhdr(content-length) -m found }"
+            unannounced = "!{ var(txn.length) -m found }"
             yield f"http-request set-header {MAX_BODY} {largest}" + when(condition, unannounced)
 
 

@@ -38,6 +38,7 @@ def frontend(config: Config, routes: Sequence[Placed], around: Surroundings) -> 
     """Yield the lines of the section."""
     yield from _listen(config, around)
     yield f"unique-id-format {REQUEST_ID}"
+    yield "unique-id-header X-Request-ID"
     yield from _log(around)
     if config.gateway.tls is not None and around.redirect is not None:
         port = "" if config.gateway.bind.port == 443 else f":{config.gateway.bind.port}"
@@ -89,18 +90,22 @@ def _choose(routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
 
     What is checked here must be what the service sees, so a path that leads elsewhere once it is decoded is refused.
     """
-    hosts = has_hosts(routes)
-    if hosts:
+    routes_map = quoted(around.routes)
+    if has_hosts(routes):
         yield "http-request set-var(txn.host) req.fhdr(host),lower,field(1,:)"
         yield "http-request set-var(txn.parent) var(txn.host),field(2,.,0)"
-    yield from _look_up("route", "path", hosts, around)
-    yield from _look_up("decoded", "path,url_dec", hosts, around, "{ path -m sub % }", otherwise=",-")
+        yield from _by_host("route", "path", routes_map)
+        yield from _by_host("decoded", "path,url_dec", routes_map, "{ path -m sub % }", otherwise=",-")
+        decoded = "var(txn.decoded)"
+    else:
+        yield f"http-request set-var(txn.route) path,concat(/),map_beg({routes_map})"
+        decoded = f"path,url_dec,concat(/),map_beg({routes_map},-)"
     for meaning in (
         f"path -m sub // {_BACKSLASH}",
         "path -m sub -i %2f %5c %00",
         f"path -m reg {quoted('%([^0-9A-Fa-f]|.[^0-9A-Fa-f]|.?$)')}",
         "path,url_dec,concat(/) -m sub /../ /./",
-        "var(txn.decoded),strcmp(txn.route),bool -m bool",
+        f"{decoded},strcmp(txn.route),bool -m bool",
     ):
         yield f"acl ambiguous {meaning}"
     suspicious = f"{{ path -m sub % // /. {_BACKSLASH} }}"  # spares most paths the rest
@@ -108,21 +113,15 @@ def _choose(routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
     yield refuse(404, "No route leads there.") + when("!{ var(txn.route) -m found }")
 
 
-def _look_up(
-    name: str, path: str, hosts: bool, around: Surroundings, *conditions: str, otherwise: str = ""
-) -> Iterator[str]:
+def _by_host(name: str, path: str, routes_map: str, *conditions: str, otherwise: str = "") -> Iterator[str]:
     """Set a variable to the route of a path: by host, by its parent for "*.", then for any; by longest prefix."""
-    found = f"map_beg({quoted(around.routes)})"
-    last = f"map_beg({quoted(around.routes)}{otherwise})"
-    if not hosts:
-        yield f"http-request set-var(txn.{name}) {path},concat(/),{last}" + when(*conditions)
-        return
     missing = f"!{{ var(txn.{name}) -m found }}"
     yield f"http-request set-var(txn.path) {path},concat(/)" + when(*conditions)
-    yield f"http-request set-var(txn.{name}) var(txn.host),concat(,txn.path),{found}" + when(*conditions)
-    parent = f"str(.),concat(,txn.parent),concat(,txn.path),{found}"
+    yield f"http-request set-var(txn.{name}) var(txn.host),concat(,txn.path),map_beg({routes_map})" + when(*conditions)
+    parent = f"str(.),concat(,txn.parent),concat(,txn.path),map_beg({routes_map})"
     yield f"http-request set-var(txn.{name}) {parent}" + when(*conditions, missing)
-    yield f"http-request set-var(txn.{name}) var(txn.path),{last}" + when(*conditions, missing)
+    anyhow = f"var(txn.path),map_beg({routes_map}{otherwise})"
+    yield f"http-request set-var(txn.{name}) {anyhow}" + when(*conditions, missing)
 
 
 def _bounds(routes: Sequence[Placed]) -> Iterator[str]:
@@ -134,7 +133,7 @@ def _bounds(routes: Sequence[Placed]) -> Iterator[str]:
         yield refusal + when(condition, f"!{{ method {' '.join(methods)} }}", asking)
     for most, condition in by_value(routes, lambda placed: placed.policy.max_body):
         refusal = refuse(413, f"The body is larger than the {most} bytes allowed.")
-        yield refusal + when(condition, f"{{ req.fhdr(content-length) -m int gt {most} }}")
+        yield refusal + when(condition, f"{{ req.fhdr(content-length),set-var(txn.length) -m int gt {most} }}")
 
 
 def _identify(config: Config) -> Iterator[str]:
@@ -142,9 +141,8 @@ def _identify(config: Config) -> Iterator[str]:
     # Some servers take an underscore for a dash.
     for prefix in ("X-Forwarded", "X_Forwarded"):
         yield f"http-request del-header {prefix} -m beg"
-    for header in ("Forwarded", "X-Real-IP"):
+    for header in ("Forwarded", "X-Real-IP", "X-Request-ID"):
         yield f"http-request del-header {header}"
-    yield "http-request set-header X-Request-ID %[unique-id]"
     # No X-Forwarded-Host: the Host header arrives as the client sent it.
     yield "http-request add-header X-Forwarded-For %[var(sess.address)]"
     yield f"http-request add-header X-Forwarded-Proto {'https' if config.gateway.tls else 'http'}"

@@ -75,7 +75,7 @@ def _global(
     yield f"stats socket {quoted('unix@' + around.socket)} mode 600 level admin expose-fd listeners"
     yield "log stdout format raw local0 notice"
     if around.access_log is not None:
-        yield f"set-var {WORKER} date(0,us)"
+        yield f"set-var {WORKER} date(0,us),concat()"  # as text, which is in each line
     yield f"hard-stop-after {milliseconds(LONGEST_DRAIN)}"
     # A request in flight holds a second buffer, to be repeated from; kept by the thread, they stay in its caches.
     yield f"tune.memory.hot-size {_HOT_BYTES}"
