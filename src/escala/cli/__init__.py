@@ -1,5 +1,6 @@
 """The command line: one module a command."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -7,45 +8,15 @@ from typing import Annotated
 import typer
 
 from escala._version import __version__
-from escala.cli.apply import apply
-from escala.cli.cert import cert
-from escala.cli.check import check
 from escala.cli.console import complain, out
-from escala.cli.demo import demo
-from escala.cli.deploy import deploy
-from escala.cli.dev import dev
-from escala.cli.down import down
-from escala.cli.drain import drain
-from escala.cli.init import init
-from escala.cli.keys import keys
-from escala.cli.logs import logs
-from escala.cli.restart import restart
-from escala.cli.revoke import revoke
-from escala.cli.routes import routes
-from escala.cli.scale import scale
-from escala.cli.status import status
-from escala.cli.systemd import systemd
-from escala.cli.token import token
-from escala.cli.top import top
-from escala.cli.up import up
 from escala.errors import ConfigError, EscalaError
 
-app = typer.Typer(
-    name="escala",
-    help="Scale a Python backend horizontally: one file, one command, real engines.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
 COMMANDS = (
-    *(init, dev, up, down, status, top, logs, routes),
-    *(scale, drain, restart, deploy, apply),
-    *(check, token, revoke, cert, systemd, demo),
+    *("init", "dev", "up", "down", "status", "top", "logs", "routes"),
+    *("scale", "drain", "restart", "deploy", "apply"),
+    *("check", "token", "revoke", "cert", "systemd", "demo", "keys"),
 )
-for command in COMMANDS:
-    app.command()(command)
-app.add_typer(keys)
+"""Each is a function, or an application of its own, of the module of its name."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -54,13 +25,36 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def root(
+def _root(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     pass
+
+
+def application(words: Sequence[str]) -> typer.Typer:
+    """Return the application for a command line: with the command that it names alone, or else with all.
+
+    To import all of Escala takes longer than most commands do.
+    """
+    app = typer.Typer(
+        name="escala",
+        help="Scale a Python backend horizontally: one file, one command, real engines.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    app.callback()(_root)
+    named = next((word for word in words if not word.startswith("-")), None)
+    for name in (named,) if named in COMMANDS else COMMANDS:
+        command = getattr(importlib.import_module(f"escala.cli.{name}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command)
+        else:
+            app.command()(command)
+    return app
 
 
 def _require_text(words: Sequence[str]) -> None:
@@ -76,7 +70,7 @@ def main() -> None:
     """Run the command line; an EscalaError is one line and its class's exit code."""
     try:
         _require_text(sys.argv[1:])
-        app()
+        application(sys.argv[1:])()
     except EscalaError as error:
         complain(str(error))
         sys.exit(error.exit_code)

@@ -53,7 +53,8 @@ from escala.supervisor.replica import environment_for
 from escala.supervisor.replicas import MOST, Replicas
 from escala.supervisor.revocations import RevocationKeeper, never_later_than
 from escala.supervisor.rollouts import Rollouts
-from escala.supervisor.status import CacheStatus, JobsStatus, Status, describe, describe_service, measure, memory_of
+from escala.supervisor.snapshot import describe, describe_service, measure, memory_of
+from escala.supervisor.status import CacheStatus, JobsStatus, Status
 
 GATEWAY = "gateway"
 GATEWAY_START_SECONDS = 10.0
