@@ -271,6 +271,16 @@ def test_a_replica_that_grows_too_large_is_replaced(roll: Callable[..., Up]) -> 
         wait_until(lambda: "of memory" in up.said(), "one is replaced", 60)
 
 
+def test_a_replica_whose_socket_was_deleted_is_replaced(roll: Callable[..., Up]) -> None:
+    up = roll()
+    sockets = {p["replica"]: Path(p["address"].removeprefix("unix:")) for p in up.replicas("web")}
+    with no_failure(up):
+        sockets["1"].unlink()
+        wait_until(lambda: "1" not in {p["replica"] for p in up.replicas("web")}, "it is replaced", 30)
+    assert "web/1 is replaced: its socket is gone" in up.said()
+    assert states(up) == ["serving"] * 3
+
+
 SCALED = """
 [project]
 name = "roll"

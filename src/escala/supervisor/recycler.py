@@ -1,13 +1,14 @@
-"""Replicas that have grown too large or too old are replaced, one after another, each by one that is ready first."""
+"""Replicas that are too large, too old or out of reach are replaced, one after another, by one that is ready first."""
 
 import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
-from escala.config import Service
+from escala.config import Service, UnixSocket
 from escala.config.units import format_duration, format_size
 from escala.events import Emit, Recycling
 from escala.supervisor.balancer import Balancer
@@ -33,10 +34,10 @@ class Recycler:
         self.loop = Loop("recycler", self._look)
 
     async def _look(self) -> float:
-        limited = {name: each for name, each in self._replicas.services.items() if _is_limited(each)}
-        if any(each.max_requests for each in limited.values()):
+        services = self._replicas.services
+        if any(each.max_requests for each in services.values()):
             await self._count_requests()
-        for name, service in limited.items():
+        for name, service in services.items():
             for replica, why in self._spent(name, service):
                 if not self._rollouts.running(name) and time.monotonic() >= self._not_before.get(name, 0.0):
                     self._not_before[name] = time.monotonic() + PAUSE
@@ -50,7 +51,9 @@ class Recycler:
             pid, since = replica.child.pid, replica.child.ready_at
             if replica.child.state != "serving" or pid is None or since is None:
                 continue
-            if service.max_age is not None and time.time() - since > service.max_age:
+            if isinstance(replica.endpoint, UnixSocket) and not Path(replica.endpoint.path).is_socket():
+                yield replica, "its socket is gone"  # somebody cleaned up: it lives, and nobody reaches it
+            elif service.max_age is not None and time.time() - since > service.max_age:
                 yield replica, f"it has served for {format_duration(time.time() - since)}"
             elif service.max_memory is not None and (used := _memory(pid)) > service.max_memory:
                 yield replica, f"it uses {format_size(used)} of memory"
@@ -72,10 +75,6 @@ class Recycler:
                 last, total = self._served.get(key, (now, 0))
                 found[key] = (now, total + (now - last if now >= last else now))
         self._served = found
-
-
-def _is_limited(service: Service) -> bool:
-    return any(limit is not None for limit in (service.max_age, service.max_memory, service.max_requests))
 
 
 def _memory(pid: int) -> int:
