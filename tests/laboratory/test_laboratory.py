@@ -1,8 +1,11 @@
 """Every row of the reference system's table, through the gateway, on real engines and data."""
 
+import argparse
 import csv
 import io
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support import LABORATORY, Up, client, escala, wait_until
+from tests.support import LABORATORY, REPOSITORY, Up, client, escala, wait_until
 
 
 def finished(http: httpx.Client, location: str) -> Any:
@@ -28,6 +31,24 @@ def order(http: httpx.Client, task: str, **arguments: object) -> str:
     answer = http.post("/longtask", json={"task": task, **arguments})
     assert answer.status_code == 202, answer.text
     return str(answer.headers["location"])
+
+
+def test_the_readmes_commands(laboratory: Up, tokens: Callable[..., str]) -> None:
+    """With what curl sends unasked."""
+    curl = argparse.ArgumentParser()
+    curl.add_argument("-i", action="store_true")
+    curl.add_argument("-H", action="append")
+    curl.add_argument("-d")
+    curl.add_argument("url")
+    commands = re.findall(r"^\$ curl (.*)$", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        sent = curl.parse_args(shlex.split(command.replace("$TOKEN", tokens())))
+        headers = {"Content-Type": "application/x-www-form-urlencoded"} if sent.d else {}
+        headers |= dict(header.split(": ") for header in sent.H)
+        url = sent.url.replace("localhost:8000", laboratory.url)
+        answer = httpx.request("POST" if sent.d else "GET", url, headers=headers, content=sent.d)
+        assert answer.is_success, (command, answer.text)
 
 
 def test_data_says_where_it_came_from(http: httpx.Client) -> None:
