@@ -106,6 +106,8 @@ def test_all_errors_at_once_with_path_value_and_suggestion(tmp_path: Path) -> No
         ('routes = [{ path = "/z", public = true, scopes = ["s"] }]', "a public route has no token"),
         ('tasks = "t"', "services.b: exactly one of app, command and tasks says what to run; found app and tasks"),
         ("ports = [1, 2]", "2 ports for at most 1 replicas"),
+        ('replicas = "many"', "expected a number, or a table with min and max; received 'many'"),
+        ("routes = [5]", "expected a path, or a table with a path; received 5"),
         ("replicas = { min = 3, max = 2 }", "max (2) is below min (3)"),
         ('routes = ["/a/../b"]', '"." or ".." segments'),
         ('routes = ["/a b"]', "expected a path"),

@@ -27,7 +27,11 @@ class Replicas(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_number(cls, value: Any) -> Any:
-        return {"min": value} if isinstance(value, int) else value
+        if isinstance(value, int):
+            return {"min": value}
+        if isinstance(value, dict | Replicas):
+            return value
+        raise ValueError("expected a number, or a table with min and max")
 
     @model_validator(mode="after")
     def _ordered(self) -> "Replicas":

@@ -29,7 +29,11 @@ class Route(Policy):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
+        if isinstance(value, str):
+            return {"path": value}
+        if isinstance(value, dict | Route):
+            return value
+        raise ValueError("expected a path, or a table with a path")
 
     @property
     def prefix(self) -> str:
