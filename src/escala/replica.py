@@ -20,8 +20,13 @@ from escala.coalesce import CoalescingProtocol
 from escala.errors import AppLoadError
 from escala.loader import load_app, load_tasks
 from escala.server_name import ServerName
+from escala.trailers import WithoutTrailers
 
 EXIT_CANNOT_LOAD = 2
+
+
+class _Protocol(CoalescingProtocol, WithoutTrailers):
+    """HTTP/1.1 as replicas speak it."""
 
 
 def main() -> None:
@@ -46,7 +51,7 @@ def main() -> None:
             host=options.host,
             port=options.port,
             loop="uvloop",
-            http=CoalescingProtocol,
+            http=_Protocol,
             ws="websockets-sansio",
             lifespan="auto",
             log_config=None,

@@ -29,6 +29,8 @@ _AMBIGUOUS = (
     " incomplete encoding, or encoding that changes where it leads."
 )
 _TRACEPARENT = quoted("^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
+_CLAIMS = quoted("^(x[-_](forwarded.*|real[-_]ip|request[-_]id)|forwarded)$")
+"""Names, in lower case as HAProxy has them. Some servers, and all of CGI's kind, take an underscore for a dash."""
 _RANDOM = "%[rand,bytes(4,4),hex,lower]"
 REQUEST_ID = 4 * _RANDOM
 """32 hexadecimal digits, so that it is a trace's id as well (https://www.w3.org/TR/trace-context/)."""
@@ -120,8 +122,8 @@ def _by_host(name: str, path: str, routes_map: str, *conditions: str, otherwise:
     yield f"http-request set-var(txn.{name}) var(txn.host),concat(,txn.path),map_beg({routes_map})" + when(*conditions)
     parent = f"str(.),concat(,txn.parent),concat(,txn.path),map_beg({routes_map})"
     yield f"http-request set-var(txn.{name}) {parent}" + when(*conditions, missing)
-    anyhow = f"var(txn.path),map_beg({routes_map}{otherwise})"
-    yield f"http-request set-var(txn.{name}) {anyhow}" + when(*conditions, missing)
+    anywhere = f"var(txn.path),map_beg({routes_map}{otherwise})"
+    yield f"http-request set-var(txn.{name}) {anywhere}" + when(*conditions, missing)
 
 
 def _bounds(routes: Sequence[Placed]) -> Iterator[str]:
@@ -138,11 +140,7 @@ def _bounds(routes: Sequence[Placed]) -> Iterator[str]:
 
 def _identify(config: Config) -> Iterator[str]:
     """Replace what clients claim about themselves by what is so."""
-    # Some servers take an underscore for a dash.
-    for prefix in ("X-Forwarded", "X_Forwarded"):
-        yield f"http-request del-header {prefix} -m beg"
-    for header in ("Forwarded", "X-Real-IP", "X-Request-ID"):
-        yield f"http-request del-header {header}"
+    yield f"http-request del-header {_CLAIMS} -m reg"
     # No X-Forwarded-Host: the Host header arrives as the client sent it.
     yield "http-request add-header X-Forwarded-For %[var(sess.address)]"
     yield f"http-request add-header X-Forwarded-Proto {'https' if config.gateway.tls else 'http'}"
