@@ -133,7 +133,7 @@ class Rescaled(Event):
 
 @dataclass(frozen=True)
 class Recycling(Event):
-    """A replica is replaced because it has grown too large or too old."""
+    """A replica is replaced because it is too large, too old or out of reach."""
 
     name: str
     why: str

@@ -1,6 +1,7 @@
 import pytest
 
 from escala.access_log.line import Entry, decode, encode, parse
+from escala.gateway.frontend import LOG_FIELDS
 from tests.access_log.lines import line
 
 
@@ -33,6 +34,7 @@ def test_each_line_becomes_what_it_is_among_others() -> None:
         ("/cut#2", "/cut#2"),
         ("/a#7Bb#7D", "/a{b}"),
         ("/a#09b", "/a\tb"),
+        ("/#C3#AB#FF", "/ë\ufffd"),
         ('/a","b\\"\\u0022', '/a","b\\"\\u0022'),
     ],
 )
@@ -44,10 +46,12 @@ def test_what_haproxy_encodes_in_a_path_is_decoded(logged: str, path: str) -> No
 
 def test_what_is_not_known_is_null() -> None:
     entry, *_ = parsed(
-        line(service="gateway", replica="<NOSRV>", route="-", id="-", status=400, total="+5", sent="+7", retries="+2")
+        line(
+            service="gateway", replica="<NOSRV>", route="-", id="-", status=400, retries="+2", path="+x", method="+GET"
+        )
     )
     assert (entry.replica, entry.route, entry.id, entry.subject, entry.token) == (None, None, None, None, None)
-    assert (entry.total, entry.sent, entry.retries) == (5, 7, 2)
+    assert (entry.retries, entry.path, entry.method) == (2, "+x", "+GET")
 
 
 @pytest.mark.parametrize("text", [b"", b"Server web/1 is DOWN", b"a\tb", line(status="x"), line(number="x")])  # type: ignore[arg-type]
@@ -59,3 +63,8 @@ def test_bytes_that_are_no_text() -> None:
     entry, *_ = parsed(line() + b"\xff\xfe")
     assert entry.path.startswith("/data/x")
     assert decode(encode([entry])) == entry
+
+
+def test_a_line_has_the_fields_that_haproxy_is_told_to_send() -> None:
+    assert line().count(b"\t") + 1 == len(LOG_FIELDS)
+    assert parse([line().rpartition(b"\t")[0]]) == []

@@ -33,6 +33,7 @@ def test_help_and_version() -> None:
     for command in ("up", "down", "status", "check", "token", "demo"):
         assert command in text
         assert escala(command, "--help").returncode == 0
+    assert escala("--help", "status").stdout == text
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["up", "--nonsense"], ["down", "--timeout", "x"]])

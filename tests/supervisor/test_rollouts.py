@@ -271,13 +271,16 @@ def test_a_replica_that_grows_too_large_is_replaced(roll: Callable[..., Up]) -> 
         wait_until(lambda: "of memory" in up.said(), "one is replaced", 60)
 
 
-def test_a_replica_whose_socket_was_deleted_is_replaced(roll: Callable[..., Up]) -> None:
+def test_replicas_whose_sockets_were_deleted_are_replaced_at_once(roll: Callable[..., Up]) -> None:
     up = roll()
-    sockets = {p["replica"]: Path(p["address"].removeprefix("unix:")) for p in up.replicas("web")}
+    lost = up.replicas("web")[:2]
     with no_failure(up):
-        sockets["1"].unlink()
-        wait_until(lambda: "1" not in {p["replica"] for p in up.replicas("web")}, "it is replaced", 30)
-    assert "web/1 is replaced: its socket is gone" in up.said()
+        for replica in lost:
+            Path(replica["address"].removeprefix("unix:")).unlink()
+        left = {replica["pid"] for replica in lost}
+        wait_until(lambda: not left & {p["pid"] for p in up.replicas("web")}, "they are replaced", 30)
+    assert up.said().count("is replaced: its socket is gone") == 2
+    assert up.said().count("web: rolling out, 2 replicas to replace") == 1
     assert states(up) == ["serving"] * 3
 
 

@@ -34,7 +34,7 @@ def _root(
 
 
 def application(words: Sequence[str]) -> typer.Typer:
-    """Return the application for a command line: with the command that it names alone, or else with all.
+    """Return the application for a command line: with the command that it begins with alone, or else with all.
 
     To import all of Escala takes longer than most commands do.
     """
@@ -47,8 +47,8 @@ def application(words: Sequence[str]) -> typer.Typer:
         rich_markup_mode="rich",
     )
     app.callback()(_root)
-    named = next((word for word in words if not word.startswith("-")), None)
-    for name in (named,) if named in COMMANDS else COMMANDS:
+    named = [word for word in words[:1] if word in COMMANDS]
+    for name in named or COMMANDS:
         command = getattr(importlib.import_module(f"escala.cli.{name}"), name)
         if isinstance(command, typer.Typer):
             app.add_typer(command)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from escala.supervisor.rollouts import Rollouts
 
 LOOK_EVERY = 2.0
 PAUSE = 10.0
-"""Seconds between two replicas of one service: limits that every replica breaks must not turn into a wheel."""
+"""Seconds between two spent replicas of one service: limits that each one breaks must not turn into a wheel."""
 
 
 class Recycler:
@@ -38,22 +38,34 @@ class Recycler:
         if any(each.max_requests for each in services.values()):
             await self._count_requests()
         for name, service in services.items():
-            for replica, why in self._spent(name, service):
-                if not self._rollouts.running(name) and time.monotonic() >= self._not_before.get(name, 0.0):
+            if self._rollouts.running(name):
+                continue
+            if lost := [replica for replica in self._serving(name) if _is_lost(replica)]:
+                self._replace(lost, "its socket is gone")
+            elif time.monotonic() >= self._not_before.get(name, 0.0):
+                for replica, why in self._spent(name, service):
                     self._not_before[name] = time.monotonic() + PAUSE
-                    self._emit(Recycling(replica.name, why))
-                    self._rollouts.recycle(replica)
+                    self._replace([replica], why)
+                    break
         return LOOK_EVERY
+
+    def _replace(self, replicas: Sequence[Replica], why: str) -> None:
+        for replica in replicas:
+            self._emit(Recycling(replica.name, why))
+        self._rollouts.recycle(replicas)
+
+    def _serving(self, name: str) -> list[Replica]:
+        """Return the replicas that serve, the longest serving first."""
+        serving = [replica for replica in self._replicas.staying(name) if replica.child.state == "serving"]
+        return sorted(serving, key=lambda replica: replica.child.ready_at or math.inf)
 
     def _spent(self, name: str, service: Service) -> Iterator[tuple[Replica, str]]:
         """Yield who has to go and why, the longest serving first: a limit that all break soon must pass nobody over."""
-        for replica in sorted(self._replicas.staying(name), key=lambda replica: replica.child.ready_at or math.inf):
+        for replica in self._serving(name):
             pid, since = replica.child.pid, replica.child.ready_at
-            if replica.child.state != "serving" or pid is None or since is None:
+            if pid is None or since is None:
                 continue
-            if isinstance(replica.endpoint, UnixSocket) and not Path(replica.endpoint.path).is_socket():
-                yield replica, "its socket is gone"  # somebody cleaned up: it lives, and nobody reaches it
-            elif service.max_age is not None and time.time() - since > service.max_age:
+            if service.max_age is not None and time.time() - since > service.max_age:
                 yield replica, f"it has served for {format_duration(time.time() - since)}"
             elif service.max_memory is not None and (used := _memory(pid)) > service.max_memory:
                 yield replica, f"it uses {format_size(used)} of memory"
@@ -75,6 +87,11 @@ class Recycler:
                 last, total = self._served.get(key, (now, 0))
                 found[key] = (now, total + (now - last if now >= last else now))
         self._served = found
+
+
+def _is_lost(replica: Replica) -> bool:
+    """Whether somebody has deleted its socket: it lives, and nobody reaches it."""
+    return isinstance(replica.endpoint, UnixSocket) and not Path(replica.endpoint.path).is_socket()
 
 
 def _memory(pid: int) -> int:

@@ -47,11 +47,11 @@ class Rollouts:
         self._outcomes.pop(service, None)
         self._begin(service, release, canary=canary)
 
-    def recycle(self, replica: Replica) -> None:
-        """Begin to replace one replica by another like it, unless its service is being rolled out."""
-        service = replica.service
+    def recycle(self, replicas: Sequence[Replica]) -> None:
+        """Begin to replace replicas of one service by others like them, unless it is being rolled out."""
+        service = replicas[0].service
         if not self.running(service):
-            self._begin(service, self._replicas.release_of(service), only=[replica])
+            self._begin(service, self._replicas.release_of(service), only=replicas)
 
     def _begin(
         self, service: str, release: Project, *, canary: Canary | None = None, only: Sequence[Replica] = ()
