@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ from escala.supervisor.rollouts import Rollouts
 
 LOOK_EVERY = 2.0
 PAUSE = 10.0
-"""Seconds between two spent replicas of one service: limits that each one breaks must not turn into a wheel."""
+"""Seconds between two replacements in one service: what every replica breaks must not turn into a wheel."""
 
 
 class Recycler:
@@ -38,26 +39,29 @@ class Recycler:
         if any(each.max_requests for each in services.values()):
             await self._count_requests()
         for name, service in services.items():
-            if self._rollouts.running(name):
-                continue
-            if lost := [replica for replica in self._serving(name) if _is_lost(replica)]:
-                self._replace(lost, "its socket is gone")
-            elif time.monotonic() >= self._not_before.get(name, 0.0):
-                for replica, why in self._spent(name, service):
-                    self._not_before[name] = time.monotonic() + PAUSE
-                    self._replace([replica], why)
-                    break
+            if not self._rollouts.running(name) and time.monotonic() >= self._not_before.get(name, 0.0):
+                self._replace(name, self._lost(name) or list(islice(self._spent(name, service), 1)))
         return LOOK_EVERY
 
-    def _replace(self, replicas: Sequence[Replica], why: str) -> None:
-        for replica in replicas:
-            self._emit(Recycling(replica.name, why))
-        self._rollouts.recycle(replicas)
+    def _replace(self, name: str, chosen: Sequence[tuple[Replica, str]]) -> None:
+        if chosen:
+            self._not_before[name] = time.monotonic() + PAUSE
+            for replica, why in chosen:
+                self._emit(Recycling(replica.name, why))
+            self._rollouts.recycle([replica for replica, _ in chosen])
 
     def _serving(self, name: str) -> list[Replica]:
         """Return the replicas that serve, the longest serving first."""
         serving = [replica for replica in self._replicas.staying(name) if replica.child.state == "serving"]
         return sorted(serving, key=lambda replica: replica.child.ready_at or math.inf)
+
+    def _lost(self, name: str) -> list[tuple[Replica, str]]:
+        """Return whose socket somebody has deleted: they live, and nobody reaches them."""
+        return [
+            (replica, "its socket is gone")
+            for replica in self._serving(name)
+            if isinstance(replica.endpoint, UnixSocket) and not Path(replica.endpoint.path).is_socket()
+        ]
 
     def _spent(self, name: str, service: Service) -> Iterator[tuple[Replica, str]]:
         """Yield who has to go and why, the longest serving first: a limit that all break soon must pass nobody over."""
@@ -87,11 +91,6 @@ class Recycler:
                 last, total = self._served.get(key, (now, 0))
                 found[key] = (now, total + (now - last if now >= last else now))
         self._served = found
-
-
-def _is_lost(replica: Replica) -> bool:
-    """Whether somebody has deleted its socket: it lives, and nobody reaches it."""
-    return isinstance(replica.endpoint, UnixSocket) and not Path(replica.endpoint.path).is_socket()
 
 
 def _memory(pid: int) -> int:
