@@ -11,9 +11,10 @@ def parsed(text: bytes) -> tuple[Entry, int, int]:
 
 
 def test_a_line_becomes_an_entry_and_json_and_an_entry_again() -> None:
-    entry, worker, number = parsed(line(worker=8, number=3, subject="Zo%C3%AB%09x", token="AB"))
+    entry, worker, number = parsed(line(worker=8, number=3, subject="Zo%C3%AB%09x", token="AB", path="/a\tb"))
     assert (worker, number) == (8, 3)
     assert (entry.service, entry.replica, entry.status, entry.subject) == ("web", "1", 200, "Zoë\tx")
+    assert entry.path == "/a\tb"  # the last field takes whatever is left
     assert entry.termination == "--"
     assert decode(encode([entry])) == entry
     assert encode([entry, entry]).count(b"\n") == 2
@@ -46,12 +47,15 @@ def test_what_haproxy_encodes_in_a_path_is_decoded(logged: str, path: str) -> No
 
 def test_what_is_not_known_is_null() -> None:
     entry, *_ = parsed(
-        line(
-            service="gateway", replica="<NOSRV>", route="-", id="-", status=400, retries="+2", path="+x", method="+GET"
-        )
+        line(service="gateway", replica="<NOSRV>", route="-", id="-", status=400, total="+5", sent="+7", retries="+2")
     )
     assert (entry.replica, entry.route, entry.id, entry.subject, entry.token) == (None, None, None, None, None)
-    assert (entry.retries, entry.path, entry.method) == (2, "+x", "+GET")
+    assert (entry.total, entry.sent, entry.retries) == (5, 7, 2)
+
+
+def test_only_numbers_lose_a_sign() -> None:
+    entry, *_ = parsed(line(method="+GET", subject="+me", path="+x"))
+    assert (entry.method, entry.subject, entry.path) == ("+GET", "+me", "+x")
 
 
 @pytest.mark.parametrize("text", [b"", b"Server web/1 is DOWN", b"a\tb", line(status="x"), line(number="x")])  # type: ignore[arg-type]

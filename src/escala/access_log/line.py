@@ -49,8 +49,11 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
     """HAProxy's session state at disconnection (configuration manual, section 8.5); "--" is a normal end."""
 
 
-class _Sent(msgspec.Struct, array_like=True, gc=False):
-    """What HAProxy sends, in its order (`gateway.frontend.LOG_FIELDS`); where it knows nothing, it says "-"."""
+class _Sent(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """What HAProxy sends, in its order (`gateway.frontend.LOG_FIELDS`); where it knows nothing, it says "-".
+
+    It puts "+" before a number that may still grow, and before `retries` where another replica was tried.
+    """
 
     time: float
     client: str
@@ -60,13 +63,12 @@ class _Sent(msgspec.Struct, array_like=True, gc=False):
     queue: int
     connect: int
     response: int
-    total: int
-    sent: int
+    total: str
+    sent: str
     received: int
     service: str
     replica: str
     retries: str
-    """With "+" where another replica was tried."""
     termination: str
     request: str
     worker: int
@@ -89,12 +91,12 @@ class _Sent(msgspec.Struct, array_like=True, gc=False):
             replica=_known(self.replica),
             status=self.status,
             received=self.received,
-            sent=self.sent,
+            sent=int(self.sent),
             head=self.head,
             queue=self.queue,
             connect=self.connect,
             response=self.response,
-            total=self.total,
+            total=int(self.total),
             retries=int(self.retries),
             subject=unquote(self.subject) if self.subject != "-" else None,
             token=_known(self.token),
@@ -103,6 +105,7 @@ class _Sent(msgspec.Struct, array_like=True, gc=False):
         )
 
 
+_FIELDS = len(_Sent.__struct_fields__)
 _decoder = msgspec.json.Decoder(list[_Sent], strict=False)
 
 
@@ -125,8 +128,9 @@ def _parse(lines: Sequence[bytes]) -> list[tuple[Entry, int, int]]:
 
 
 def _parse_one(line: bytes) -> list[tuple[Entry, int, int]]:
+    *fields, path = line.split(b"\t", _FIELDS - 1)  # the last takes whatever is left
     try:
-        return _parse([line])
+        return _parse([b"\t".join([*fields, path.replace(b"\t", b"#09")])])
     except ValueError:
         return []
 

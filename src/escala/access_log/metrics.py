@@ -64,14 +64,11 @@ class RouteMetrics:
                 yield f'escala_route_duration_seconds_bucket{{route="{label}",le="{bound}"}} {below}'
             yield f'escala_route_duration_seconds_sum{{route="{label}"}} {sums.milliseconds / 1000:.3f}'
             yield f'escala_route_duration_seconds_count{{route="{label}"}} {below}'
-        yield "# HELP escala_route_received_bytes_total Bytes from clients by route."
-        yield "# TYPE escala_route_received_bytes_total counter"
-        for label, sums in routes:
-            yield f'escala_route_received_bytes_total{{route="{label}"}} {sums.received}'
-        yield "# HELP escala_route_sent_bytes_total Bytes to clients by route."
-        yield "# TYPE escala_route_sent_bytes_total counter"
-        for label, sums in routes:
-            yield f'escala_route_sent_bytes_total{{route="{label}"}} {sums.sent}'
+        for name, words in (("received", "Bytes from clients by route."), ("sent", "Bytes to clients by route.")):
+            yield f"# HELP escala_route_{name}_bytes_total {words}"
+            yield f"# TYPE escala_route_{name}_bytes_total counter"
+            for label, sums in routes:
+                yield f'escala_route_{name}_bytes_total{{route="{label}"}} {getattr(sums, name)}'
         yield "# HELP escala_access_log_lines_total Lines of the access log."
         yield "# TYPE escala_access_log_lines_total counter"
         yield f"escala_access_log_lines_total {self.lines}"
