@@ -173,10 +173,10 @@ class Child:
         if self._asked_to_stop.is_set():
             await process.wait()
             return None
+        self._death = reason = failure or describe_exit(code)  # in case that somebody asks before its output has ended
         await self._duties.on_end()
         await process.wait()  # after who must know: somebody of another group may hold the output open
         pause = self._backoff.next()
-        reason = failure or describe_exit(code)
         said = [line.strip() for line in process.tail if line.strip()]
         self._death = f"{reason} ({said[-1]})" if said else reason
         self._emit(ProcessEnded(self.name, reason, tuple(process.tail), failure is None, pause, self.crashing))
