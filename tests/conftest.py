@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -49,6 +50,31 @@ def make_folder(session_folder: Path) -> Callable[[], Path]:
 @pytest.fixture
 def folder(make_folder: Callable[[], Path]) -> Path:
     return make_folder()
+
+
+@pytest.fixture(scope="session")
+def seed(make_folder: Callable[[], Path]) -> Callable[[Path], Path]:
+    """Return a function that gives a project's folder the PostgreSQL data that its first start would make.
+
+    Making it is half of such a start. Those of test_up.py, of the laboratory and of the engine itself do without.
+    """
+    config, made = minimal_config(), Layout(make_folder())
+    made.create()
+    postgres_engine(config, made).prepare()
+
+    def give(folder: Path) -> Path:
+        layout = Layout.of(config.project.state, config.project.name, folder)
+        layout.create()
+        subprocess.run(["cp", "-a", made.postgres, layout.postgres], check=True)
+        return folder
+
+    return give
+
+
+@pytest.fixture
+def home(folder: Path, seed: Callable[[Path], Path]) -> Path:
+    """A folder for a project that needs no first start."""
+    return seed(folder)
 
 
 @pytest.fixture(scope="session")

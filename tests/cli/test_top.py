@@ -52,9 +52,9 @@ rollout = {{ settle = "100ms" }}
 
 
 @pytest.fixture
-def up(folder: Path) -> Iterator[Up]:
-    (folder / "escala.toml").write_text(PROJECT.format(port=free_port(), python=sys.executable))
-    with Up(folder / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)}) as running:
+def up(home: Path) -> Iterator[Up]:
+    (home / "escala.toml").write_text(PROJECT.format(port=free_port(), python=sys.executable))
+    with Up(home / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)}) as running:
         yield running.wait_open()
 
 

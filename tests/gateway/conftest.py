@@ -105,8 +105,8 @@ routes = ["/hashed"]
 
 
 @pytest.fixture(scope="session")
-def gate(make_folder: Callable[[], Path]) -> Iterator[Up]:
-    folder = make_folder()
+def gate(make_folder: Callable[[], Path], seed: Callable[[Path], Path]) -> Iterator[Up]:
+    folder = seed(make_folder())
     (folder / "escala.toml").write_text(PROJECT.format(port=free_port(), python=sys.executable))
     with Up(folder / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)}) as up:
         yield up.wait_open()

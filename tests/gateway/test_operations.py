@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,9 +38,10 @@ rollout = {{ settle = "100ms" }}
 
 
 @pytest.fixture
-def ops(folder: Path) -> Iterator[Up]:
+def ops(folder: Path, seed: Callable[[Path], Path]) -> Iterator[Up]:
     home = folder / "a (copy); #1"  # whatever a folder is called
     home.mkdir(mode=0o711)
+    seed(home)
     (home / "escala.toml").write_text(PROJECT.format(port=free_port()))
     with Up(home / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)}) as up:
         yield up.wait_open()
@@ -318,14 +319,15 @@ def test_a_killed_worker_costs_only_what_was_in_it(ops: Up) -> None:
     assert load.answers.keys() == {200}
 
 
-def test_tls(folder: Path) -> None:
-    (folder / "certs").mkdir()
-    (folder / "certs" / "a.pem").write_text(self_signed(["a.example", "localhost"], 1))
-    (folder / "certs" / "b.pem").write_text(self_signed(["b.example"], 1))
+def test_tls(home: Path) -> None:
+    certs = home / "certs"
+    certs.mkdir()
+    (certs / "a.pem").write_text(self_signed(["a.example", "localhost"], 1))
+    (certs / "b.pem").write_text(self_signed(["b.example"], 1))
     plain = free_port()
     tls = f'\n[gateway.tls]\ncertificates = "certs"\nredirect = "127.0.0.1:{plain}"\nhsts = "1d"\n'
-    (folder / "escala.toml").write_text(PROJECT.format(port=free_port()) + tls)
-    with Up(folder / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)}) as up:
+    (home / "escala.toml").write_text(PROJECT.format(port=free_port()) + tls)
+    with Up(home / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)}) as up:
         up.wait_open()
         port = up.project.config.gateway.bind.port
         url = f"https://127.0.0.1:{port}"
@@ -341,13 +343,13 @@ def test_tls(folder: Path) -> None:
             names(port, "a.example", ssl.TLSVersion.TLSv1_1)
         with Load(url, token, verify=False) as load:
             before = names(port, "a.example")
-            (folder / "certs" / "a.pem").write_text(self_signed(["a.example"], 2))
+            (certs / "a.pem").write_text(self_signed(["a.example"], 2))
             wait_until(lambda: names(port, "a.example") != before, "the new certificate is used")
             load.more()
-            (folder / "certs" / "a.pem").write_text("nonsense")
+            (certs / "a.pem").write_text("nonsense")
             wait_until(lambda: "certificates were not taken over" in up.said(), "it says so")
             load.more()
-            shutil.rmtree(folder / "certs")
+            shutil.rmtree(certs)
             wait_until(
                 lambda: "not taken over: HAProxy: gateway.tls.certificates: there is no" in up.said(), "it says so"
             )

@@ -56,19 +56,21 @@ def release(folder: Path, version: str, body: str = "pass") -> None:
 
 
 @pytest.fixture
-def roll(folder: Path) -> Iterator[Callable[..., Up]]:
+def roll(home: Path) -> Iterator[Callable[..., Up]]:
     started: list[Up] = []
 
     def start(options: str = "", text: str = PROJECT, **values: Any) -> Up:
-        release(folder, "1")
+        release(home, "1")
         if "rollout" not in options:
             options += '\nrollout = { settle = "100ms" }'
-        (folder / "escala.toml").write_text(
+        (home / "escala.toml").write_text(
             text.format(port=free_port(), options=options, python=sys.executable, **values)
         )
-        up = Up(folder / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)})
+        up = Up(home / "escala.toml", environ={"PYTHONPATH": str(REPOSITORY)})
         started.append(up)
-        return up.wait_open()
+        up.wait_open()  # which it is as soon as one of them serves
+        wait_until(lambda: all(p["state"] == "serving" for p in up.status()["processes"]), "all serve", 60)
+        return up
 
     yield start
     for up in started:
@@ -107,14 +109,16 @@ def test_a_rolling_restart_takes_over_new_code_and_fails_no_request(roll: Callab
 
 
 @pytest.mark.parametrize(
-    ("broken", "reason"),
+    ("broken", "reason", "options"),
     [
-        ("raise ValueError('half written')", "ValueError: half written"),
-        pytest.param("import time; time.sleep(60)", "not ready within", marks=long),
+        ("raise ValueError('half written')", "ValueError: half written", ""),
+        pytest.param("import time; time.sleep(60)", "not ready within", 'start_timeout = "5s"', marks=long),
     ],
 )
-def test_a_version_that_is_broken_leaves_the_old_one_serving(roll: Callable[..., Up], broken: str, reason: str) -> None:
-    up = roll('start_timeout = "2s"')
+def test_a_version_that_is_broken_leaves_the_old_one_serving(
+    roll: Callable[..., Up], broken: str, reason: str, options: str
+) -> None:
+    up = roll(options)
     token = token_of(up)
     before = sorted(process["pid"] for process in up.replicas("web"))
     with no_failure(up) as load:

@@ -65,13 +65,13 @@ while True:
 
 
 @pytest.fixture
-def start(folder: Path) -> Iterator[Callable[[str], Up]]:
+def start(home: Path) -> Iterator[Callable[[str], Up]]:
     started: list[Up] = []
 
     def begin(odd: str) -> Up:
-        write(folder, odd__py=odd)
-        (folder / "escala.toml").write_text(PROJECT.format(port=free_port(), python=sys.executable))
-        up = Up(folder / "escala.toml", "--no-output", environ={"PYTHONPATH": str(REPOSITORY)})
+        write(home, odd__py=odd)
+        (home / "escala.toml").write_text(PROJECT.format(port=free_port(), python=sys.executable))
+        up = Up(home / "escala.toml", "--no-output", environ={"PYTHONPATH": str(REPOSITORY)})
         started.append(up)
         return up
 
