@@ -120,7 +120,8 @@ async def test_a_collector_ends_when_nobody_is_left_to_write(
     end, pipe.writer = pipe.writer, os.open(os.devnull, os.O_WRONLY)
     os.write(end, line(1) + b"\n" + line(2))  # the last one's writer was cut off
     os.close(end)
-    await asyncio.wait_for(collecting, 10)
+    async with asyncio.timeout(10):
+        await collecting
     assert metrics.lines == 2
 
 

@@ -41,6 +41,25 @@ async def acting_as(made: CacheSystem) -> AsyncIterator[None]:
         cache_package.slot.empty()
 
 
+async def test_it_closes_at_any_moment(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = CacheSystem(valkey_url, "tests", 100)
+    send = valkey.asyncio.Connection._send_packed_command
+    closing: list[asyncio.Task[None]] = []
+
+    async def close_as_it_is_sent(connection: valkey.asyncio.Connection, command: list[bytes]) -> None:
+        await send(connection, command)
+        if any(b"PING" in part for part in command) and not closing:
+            closing.append(asyncio.create_task(made.close()))
+
+    monkeypatch.setattr(valkey.asyncio.connection.AbstractConnection, "_send_packed_command", close_as_it_is_sent)
+    await made.open()
+
+    async def closed() -> bool:
+        return bool(closing) and closing[0].done()
+
+    await eventually(closed, "it is closed", 3)
+
+
 @pytest.fixture
 async def connected(valkey_url: str) -> AsyncIterator[CacheSystem]:
     async with system(valkey_url) as made, acting_as(made):
@@ -142,7 +161,8 @@ async def test_a_load_that_an_invalidation_overtook_is_kept_nowhere(connected: C
         return value
 
     first = asyncio.create_task(load.lookup())
-    await asyncio.wait_for(_begun(connected), 5)
+    async with asyncio.timeout(5):
+        await _begun(connected)
     await things.invalidate("t")
     second = asyncio.create_task(load.lookup())  # began after the invalidation: must not join the first
     await asyncio.sleep(0)

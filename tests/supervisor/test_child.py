@@ -162,7 +162,8 @@ async def test_one_that_ignores_term_is_killed_when_its_time_is_up(tmp_path: Pat
     watched.child.start()
     await watched.child.wait_tried()
     pid = watched.pid
-    await asyncio.wait_for(watched.child.stop(), 5)
+    async with asyncio.timeout(5):
+        await watched.child.stop()
     assert has_ended(pid)
 
 
@@ -221,7 +222,8 @@ async def test_stopping_while_it_starts(tmp_path: Path) -> None:
         return bool(watched.lines)
 
     await eventually(started, "the process runs")
-    await asyncio.wait_for(watched.child.stop(), 5)
+    async with asyncio.timeout(5):
+        await watched.child.stop()
     assert watched.of(ProcessEnded) == []
 
 
@@ -231,5 +233,6 @@ async def test_stopping_while_it_waits_for_its_next_try(tmp_path: Path) -> None:
     await watched.child.wait_tried()
     for _ in range(4):
         watched.child._backoff.next()
-    await asyncio.wait_for(watched.child.stop(), 5)
+    async with asyncio.timeout(5):
+        await watched.child.stop()
     assert watched.child.state == "stopped"

@@ -33,6 +33,7 @@ class Listener:
         self._l1 = l1
         self._task: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
+        self._stopping = False
 
     async def start(self) -> None:
         """Subscribe in the background; return when the first try has an outcome."""
@@ -40,14 +41,15 @@ class Listener:
         await self._tried.wait()
 
     async def stop(self) -> None:
+        self._stopping = True
         if self._task is not None:
-            self._task.cancel()
+            self._task.cancel()  # may be lost: valkey-py waits with wait_for (python/cpython#86296)
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._l1.switch_off()
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping:
             try:
                 await self._listen()
             except (OSError, TimeoutError, ValkeyError):
@@ -65,7 +67,7 @@ class Listener:
             async with asyncio.timeout(SILENCE):
                 await subscription.subscribe(self._channel)
             heard = pinged = time.monotonic()
-            while True:
+            while not self._stopping:
                 message = await subscription.get_message(timeout=PING_EVERY / 2)
                 now = time.monotonic()
                 if message is not None:

@@ -136,7 +136,8 @@ class Child:
             self._become("waiting")  # also where the process could not even be started
             self.restarts += 1
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked_to_stop.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._asked_to_stop.wait()
 
     async def _live(self) -> float | None:
         """Run the process once, to its end; return the pause until the next start, None where it was asked to end."""

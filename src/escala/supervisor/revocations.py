@@ -120,7 +120,8 @@ class RevocationKeeper:
                     await self._enforce()
                     self._unenforced = False
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await woken.wait()
         finally:
             connection.terminate()
 

@@ -344,7 +344,8 @@ class Supervisor:
         """Wait until asked to stop; a state folder that was removed takes control socket and lock with it."""
         while not self._wake.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._wake.wait()
             notify("WATCHDOG=1")
             if not self.project.layout.control_socket.exists():
                 self.ask_to_stop("the state folder was removed")
