@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import httpx
 import pytest
 import websockets
 
+from tests.gateway.http2 import Asked, streams
 from tests.support import Up, access_log, client, escala, wait_until
 
 
@@ -36,6 +38,10 @@ def test_public_routes_need_no_token(gate: Up) -> None:
     [
         "/public/%69nner",  # what a service decodes to /public/inner
         "/public%2finner",
+        "/public/inner;a",
+        "/public/..;/public/inner",
+        "/public/%2e;b/inner",
+        "/public/inner%3bc",
         "/public/%2E%2E/echo",
         "/public/../echo/%zz",
         "/public/%",
@@ -88,6 +94,8 @@ def test_rate_limits(gate: Up, http: httpx.Client, make_token: Callable[..., str
     for _ in range(2):  # each token has its own
         with client(gate.url, make_token()) as other:
             assert [other.get("/limited/token").status_code for _ in range(6)] == [200] * 4 + [429] * 2
+            shouted = {"Authorization": other.headers["authorization"].replace("Bearer", "bEARER")}
+            assert other.get("/limited/token", headers=shouted).status_code == 429
     assert [httpx.get(f"{gate.url}/limited/route").status_code for _ in range(8)] == [200] * 6 + [429] * 2
 
 
@@ -159,6 +167,12 @@ def test_what_the_service_is_told(http: httpx.Client) -> None:
     assert (version, trace, len(span), flags) == ("00", told["x-request-id"], 16, "01")
     given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
     assert http.get("/echo", headers={"traceparent": given}).json()["headers"]["traceparent"] == given
+    two = http.get("/echo", headers=[("traceparent", "evil"), ("traceparent", given)]).json()["headers"]["traceparent"]
+    assert two.startswith("00-")
+    assert two != given
+    ends = http.get("/echo", headers={"Connection": "close, X-Forwarded-For, Authorization"}).json()["headers"]
+    assert "authorization" not in ends.get("connection", "").lower()
+    assert {"x-forwarded-for", "authorization"} <= ends.keys()
 
 
 def test_the_cache_answers_public_routes(gate: Up, http: httpx.Client) -> None:
@@ -169,12 +183,24 @@ def test_the_cache_answers_public_routes(gate: Up, http: httpx.Client) -> None:
     assert httpx.get(f"{url}?other").json()["query"] == "other"
     fresh = httpx.get(url, headers={"Cache-Control": "no-cache"}).json()
     assert (fresh["replica"], fresh["calls"]) != (first.json()["replica"], first.json()["calls"])
-    assert httpx.post(url).json()["method"] == "POST"
+    posted = httpx.post(url)
+    assert posted.json()["method"] == "POST"
+    assert "cache-control" not in posted.headers
     for header in ({"Authorization": "Bearer mine"}, {"Cookie": "session=mine"}):
-        personal = [httpx.get(f"{url}/personal", headers=header).json()["headers"] for _ in range(2)]
-        assert personal[0] != personal[1]  # each request has its own id
+        personal = [httpx.get(f"{url}/personal", headers=header) for _ in range(2)]
+        assert personal[0].json()["headers"] != personal[1].json()["headers"]  # each request has its own id
+        assert not any("cache-control" in answer.headers for answer in personal)
         assert not {name.lower() for name in header} & httpx.get(f"{url}/personal").json()["headers"].keys()
-    assert httpx.get(f"{url}/cookie?set-cookie").json() != httpx.get(f"{url}/cookie?set-cookie").json()
+    cookies = [httpx.get(f"{url}/cookie?set-cookie") for _ in range(2)]
+    assert cookies[0].json() != cookies[1].json()
+    assert not any("cache-control" in answer.headers for answer in cookies)
+    for body in (b"evil", iter([b"evil"])):  # with its length, and in chunks
+        assert httpx.request("GET", f"{url}/fat", content=body).json()["body"] == 4
+        assert httpx.get(f"{url}/fat").json()["body"] == 0
+        assert httpx.request("GET", f"{url}/fat", content=b"more!").json()["body"] == 5
+    for body in (b"evil", b"", b"more!", b""):  # HTTP/2 announces no length
+        (answer,) = streams(gate.url, [Asked("/cached/hidden", body=body)])
+        assert json.loads(answer.body)["body"] == len(body)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +208,8 @@ def test_the_cache_answers_public_routes(gate: Up, http: httpx.Client) -> None:
     [
         ("a.example", 200),
         ("A.Example:8000", 200),
+        ("a.example.", 200),
+        ("a.example.:8000", 200),
         ("x.b.example", 200),
         ("b.example", 404),
         ("y.x.b.example", 404),

@@ -1,6 +1,7 @@
 """Tokens at the gateway: verified once and then looked up, and never good for longer than they are."""
 
 import socket
+import string
 import subprocess
 import time
 import uuid
@@ -23,6 +24,7 @@ from escala.layout import Layout
 from escala.supervisor.ports import free_port
 from escala.supervisor.replica import services
 from tests.gateway.examples import surroundings
+from tests.gateway.http2 import Asked, streams
 from tests.support import minimal_config, wait_until
 
 SCOPES = [f"s{number}" for number in range(70)]  # more than two words of bits
@@ -247,47 +249,29 @@ def test_a_connection_lends_its_token_to_no_other_request(alone: Alone) -> None:
         assert status("/s1", f"Bearer {ana}") == 503
 
 
+@pytest.mark.parametrize("elliptic", [False, True])
+def test_a_token_is_spelled_in_one_way(alone: Alone, elliptic: bool) -> None:
+    token = alone.token(alone.elliptic if elliptic else None)
+    alone.command("clear table escala.tokens")
+    digits = string.ascii_letters + string.digits + "-_"
+    accepted = []
+    with httpx.Client(base_url=alone.url) as http:
+        for header in (
+            *(f"Bearer{' ' * blanks}{token}" for blanks in range(1, 5)),
+            *(f"Bearer {token}{more}" for more in ("=", "==", " x", ",")),
+            *(f"Bearer {token[:-1]}{digit}" for digit in digits),
+        ):
+            status = http.get("/any", headers={"Authorization": header}).status_code
+            assert status in {503, 401}
+            if status == 503:
+                accepted.append(header)
+    assert set(accepted) == {f"Bearer {token}"}
+    assert alone.rows() == 1
+
+
 def test_streams_of_one_connection_keep_their_tokens_apart(alone: Alone) -> None:
     """HTTP/2: many requests at a time share a connection, and what it remembers."""
     ana, ben = alone.token(scope="s1"), alone.token(sub="ben", scope="s2")
     wanted = [("/s1", ana, 503), ("/s2", ana, 403), ("/s1", None, 401), ("/s1", ben, 403), ("/s2", ben, 503)] * 16
-    statuses = streams(alone.url, [(path, token) for path, token, _ in wanted])
-    assert statuses == [status for _, _, status in wanted]
-
-
-def streams(url: str, requests: list[tuple[str, str | None]]) -> list[int]:
-    """Send all requests at once on one connection of HTTP/2 (RFC 9113); return their statuses."""
-
-    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-        return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
-
-    def literal(text: str) -> bytes:  # RFC 7541, 5.1 and 5.2: a length with a prefix of seven bits, not Huffman
-        length, head = len(text), bytearray()
-        if length < 127:
-            head.append(length)
-        else:
-            head.append(127)
-            length -= 127
-            while length >= 128:
-                head.append(length % 128 + 128)
-                length //= 128
-            head.append(length)
-        return bytes(head) + text.encode()
-
-    host, port = url.removeprefix("http://").split(":")
-    sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
-    for number, (path, token) in enumerate(requests):
-        fields = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", host)]
-        fields += [("authorization", f"Bearer {token}")] if token else []
-        block = b"".join(b"\0" + literal(name) + literal(value) for name, value in fields)
-        sent += frame(1, 5, 2 * number + 1, block)  # END_STREAM, END_HEADERS
-    found: dict[int, int] = {}
-    with socket.create_connection((host, int(port)), 10) as raw, raw.makefile("rb") as incoming:
-        raw.sendall(sent)
-        while len(found) < len(requests):
-            head = incoming.read(9)
-            payload = incoming.read(int.from_bytes(head[:3]))
-            if head[3] == 1:
-                # The status comes first: a literal, as these have no place in the static table.
-                found[int.from_bytes(head[5:9])] = int(payload[2:5])
-    return [found[2 * number + 1] for number in range(len(requests))]
+    answers = streams(alone.url, [Asked(path, token) for path, token, _ in wanted])
+    assert [answer.status for answer in answers] == [status for _, _, status in wanted]

@@ -160,12 +160,18 @@ def _cache(routes: Sequence[Placed]) -> Iterator[str]:
             continue
         age = quoted(f"public, max-age={max(1, round(seconds))}")
         silent = "!{ res.hdr(cache-control) -m found }"
-        # What a request says of its sender may be in the answer, which then is not everybody's.
+        # What a request says of its sender, or asks in a body, may be in the answer, which then is not everybody's.
         nobodys = ("!{ req.fhdr(authorization) -m found }", "!{ req.fhdr(cookie) -m found }")
         shared, personal = "{ var(txn.shared) -m bool }", "{ res.fhdr(set-cookie) -m found }"
-        yield "http-request set-var(txn.shared) bool(true)" + when(condition, *nobodys)
+        asking = ("{ method GET HEAD }", *nobodys)
+        yield f"http-request wait-for-body time {_BODY_SECONDS}s at-least 1" + when(
+            condition, *asking
+        )  # if there is any
+        yield "http-request set-var(txn.shared) bool(true)" + when(condition, *asking, "!{ req.body_len gt 0 }")
         yield f"http-request cache-use {cache_name(seconds)}" + when(condition, shared)
-        yield f"http-response set-header Cache-Control {age}" + when(condition, "{ status 200 }", silent)
+        yield f"http-response set-header Cache-Control {age}" + when(
+            condition, "{ status 200 }", silent, shared, f"!{personal}"
+        )
         yield f"http-response cache-store {cache_name(seconds)}" + when(condition, shared, f"!{personal}")
 
 

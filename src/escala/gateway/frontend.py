@@ -26,11 +26,15 @@ LONGEST_LINE = 2048
 _BACKSLASH = quoted("\\")
 _AMBIGUOUS = (
     "The path has more than one reading: it must not contain empty or dot segments, backslashes, encoded slashes,"
-    " incomplete encoding, or encoding that changes where it leads."
+    " incomplete encoding, or encoding or parameters (;) that change where it leads."
 )
+_DECODED = "path,url_dec,regsub(;[^/]*,,g)"
+"""As servers read it that decode first, and know parameters of segments (RFC 3986, 3.3), which some cut off."""
 _TRACEPARENT = quoted("^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
-_CLAIMS = quoted("^(x[-_](forwarded.*|real[-_]ip|request[-_]id)|forwarded)$")
-"""Names, in lower case as HAProxy has them. Some servers, and all of CGI's kind, take an underscore for a dash."""
+_CLAIMS = quoted("^(x[-_](forwarded.*|real[-_]ip|request[-_]id)|forwarded|connection)$")
+"""What a client may not say of itself, nor which headers end at the next hop (RFC 9110, 7.6.1): these would.
+
+Names, in lower case as HAProxy has them. Some servers, and all of CGI's kind, take an underscore for a dash."""
 _RANDOM = "%[rand,bytes(4,4),hex,lower]"
 REQUEST_ID = 4 * _RANDOM
 """32 hexadecimal digits, so that it is a trace's id as well (https://www.w3.org/TR/trace-context/)."""
@@ -94,23 +98,23 @@ def _choose(routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
     """
     routes_map = quoted(around.routes)
     if has_hosts(routes):
-        yield "http-request set-var(txn.host) req.fhdr(host),lower,field(1,:)"
+        yield "http-request set-var(txn.host) req.fhdr(host),lower,field(1,:),rtrim(.)"
         yield "http-request set-var(txn.parent) var(txn.host),field(2,.,0)"
         yield from _by_host("route", "path", routes_map)
-        yield from _by_host("decoded", "path,url_dec", routes_map, "{ path -m sub % }", otherwise=",-")
+        yield from _by_host("decoded", _DECODED, routes_map, "{ path -m sub % ; }", otherwise=",-")
         decoded = "var(txn.decoded)"
     else:
         yield f"http-request set-var(txn.route) path,concat(/),map_beg({routes_map})"
-        decoded = f"path,url_dec,concat(/),map_beg({routes_map},-)"
+        decoded = f"{_DECODED},concat(/),map_beg({routes_map},-)"
     for meaning in (
         f"path -m sub // {_BACKSLASH}",
         "path -m sub -i %2f %5c %00",
         f"path -m reg {quoted('%([^0-9A-Fa-f]|.[^0-9A-Fa-f]|.?$)')}",
-        "path,url_dec,concat(/) -m sub /../ /./",
+        f"{_DECODED},concat(/) -m sub /../ /./",
         f"{decoded},strcmp(txn.route),bool -m bool",
     ):
         yield f"acl ambiguous {meaning}"
-    suspicious = f"{{ path -m sub % // /. {_BACKSLASH} }}"  # spares most paths the rest
+    suspicious = f"{{ path -m sub % ; // /. {_BACKSLASH} }}"  # spares most paths the rest
     yield refuse(400, _AMBIGUOUS) + when(suspicious, "ambiguous")
     yield refuse(404, "No route leads there.") + when("!{ var(txn.route) -m found }")
 
@@ -144,8 +148,9 @@ def _identify(config: Config) -> Iterator[str]:
     # No X-Forwarded-Host: the Host header arrives as the client sent it.
     yield "http-request add-header X-Forwarded-For %[var(sess.address)]"
     yield f"http-request add-header X-Forwarded-Proto {'https' if config.gateway.tls else 'http'}"
-    traced = f"{{ req.fhdr(traceparent) -m reg {_TRACEPARENT} }}"
-    yield f"http-request set-header traceparent 00-%ID-%[unique-id,bytes(16,16)]-01 unless {traced}"
+    yield "http-request add-header Connection upgrade if { req.fhdr(upgrade) -m found }"
+    lost = f"!{{ req.fhdr(traceparent) -m reg {_TRACEPARENT} }} or {{ req.fhdr_cnt(traceparent) gt 1 }}"
+    yield f"http-request set-header traceparent 00-%ID-%[unique-id,bytes(16,16)]-01 if {lost}"
 
 
 def _headers(config: Config, routes: Sequence[Placed]) -> Iterator[str]:

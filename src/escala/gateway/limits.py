@@ -17,6 +17,9 @@ from escala.gateway.text import milliseconds
 LONGEST_ROUTE = 840
 """Of a route's name: a host of nine labels and a path, as `config.section` admits them."""
 
+ADDRESS = "src,ipmask(32,64)"
+"""Of IPv6, the network that a customer commonly gets (RFC 6177); ipmask knows IPv4 on a socket for both."""
+
 
 class _Per(NamedTuple):
     """How the requests of one kind of sender are told apart, and how many senders are kept."""
@@ -27,8 +30,8 @@ class _Per(NamedTuple):
 
 
 _PER = {
-    "address": _Per("src", "ipv6", 200_000),
-    "token": _Per("var(txn.key)", "binary len 32", 200_000),
+    "address": _Per(ADDRESS, "ipv6", 200_000),
+    "token": _Per("http_auth_bearer,sha2(256)", "binary len 32", 200_000),
     "route": _Per("var(txn.route)", f"string len {LONGEST_ROUTE}", 1_000),
 }
 
