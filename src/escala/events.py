@@ -213,6 +213,15 @@ class Stopping(Event):
 
 
 @dataclass(frozen=True)
+class StopWaits(Event):
+    """Requests in flight hold up the stop."""
+
+    requests: int
+    seconds: float
+    """At most."""
+
+
+@dataclass(frozen=True)
 class Stopped(Event):
     seconds: float
 

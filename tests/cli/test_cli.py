@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from escala import __version__
+from escala.auth.certificate import self_signed
+from escala.supervisor.ports import free_port
 from tests.support import escala, write
 
 GOOD = """
@@ -150,6 +152,31 @@ def test_a_key_whose_id_begins_with_a_dash_can_be_named(folder: Path) -> None:
     done = escala("keys", "retire", "-_8asB15K4", cwd=folder)
     assert done.returncode == 1, done.stderr
     assert "no key '-_8asB15K4' can be retired" in done.stderr
+
+
+def test_check_and_up_refuse_certificates_that_haproxy_does_not_take(folder: Path) -> None:
+    (folder / "escala.toml").write_text(
+        '[project]\nname = "p"\n[gateway]\npublic = true\n[gateway.tls]\ncertificates = "certs"\n'
+        '[services.web]\ncommand = "sleep 9 $PORT"\nroutes = ["/a", { path = "/b", public = false }]\n'
+    )
+    certs = folder / "certs"
+
+    def refused(words: str) -> None:
+        for command, code in (("check", 2), ("up", 3)):
+            done = escala(command, "--set", f"gateway.bind=127.0.0.1:{free_port()}", cwd=folder)
+            assert done.returncode == code
+            assert f"gateway.tls.certificates: {words}" in done.stderr, done.stderr
+        assert not (folder / ".escala" / "postgres" / "data").exists()
+
+    refused("there is no")
+    certs.mkdir()
+    refused("Proxy")
+    (certs / "a.pem").write_text("nonsense")
+    refused("parsing")
+    (certs / "a.pem").write_text(self_signed(["localhost"], 1))
+    done = escala("check", cwd=folder, environ={"COLUMNS": "200"})
+    assert done.returncode == 0, done.stderr
+    assert "/a (public), /b\n" in done.stdout.replace(" \n", "\n").replace("  ", "")
 
 
 def test_check_refuses_a_folder_that_up_would_refuse(folder: Path) -> None:

@@ -209,6 +209,23 @@ def test_many_reloads_fail_no_request(ops: Up) -> None:
             change(ops, '"/slow"' if number == 0 else f'"/r{number - 1}"', f'"/r{number}"')
             run(ops, "apply")
             load.more(20)
+    assert "was not told" not in ops.said()
+    assert "[ALERT]" not in ops.said()
+
+
+def test_a_control_socket_that_somebody_removed_comes_back(ops: Up) -> None:
+    socket_file = ops.project.layout.run / "master.sock"
+    socket_file.unlink()
+    change(ops, '"/slow"', '"/slow", "/new"')
+    early = escala("apply", "--file", str(ops.file))
+    assert early.returncode == 0 or "HAProxy" in early.stderr, early.stderr
+    wait_until(socket_file.exists, "it is there again")
+    wait_until(lambda: ops.status()["phase"] == "ready", "all is well")
+    assert "somebody removed the gateway's control socket" in ops.said()
+    wait_until(lambda: escala("apply", "--file", str(ops.file)).returncode == 0, "it is applied")
+    with client(ops.url, token_of(ops)) as http:
+        assert http.get("/new").status_code == 200  # an answer of the service, which has no such page
+    assert "Traceback" not in ops.said()
 
 
 def test_a_revoked_token_is_refused_also_after_a_restart(ops: Up) -> None:

@@ -281,6 +281,17 @@ def test_a_signal_stops_everything(folder: Path, number: signal.Signals) -> None
         assert not running.project.layout.control_socket.exists()
 
 
+def test_a_client_that_keeps_its_connection_holds_up_no_stop(folder: Path) -> None:
+    with Up(project(folder, replicas=1)) as running, httpx.Client(timeout=20) as http:
+        running.wait_open()
+        assert http.get(f"{running.url}/plain").text == "ok"
+        with socket.create_connection(("127.0.0.1", running.project.config.gateway.bind.port)) as half:
+            half.sendall(b"GET /plain HTTP/1.1\r\nHost")
+            running.process.send_signal(signal.SIGTERM)
+            assert running.wait_ended(8) == 0  # HAProxy alone would wait for them, and be killed after 11 s
+        assert "in flight" not in running.said()
+
+
 def test_down_lets_a_request_in_flight_finish(folder: Path) -> None:
     with Up(project(folder, replicas=1)) as running:
         running.wait_open()
@@ -298,6 +309,7 @@ def test_down_lets_a_request_in_flight_finish(folder: Path) -> None:
         assert "small stopped in" in stopped.stdout
         assert answers[0].json() == {"slow": True}
         assert running.wait_ended() == 0
+        assert "waiting for 1 request in flight, 10.0 s at most" in running.said()
 
 
 def _established(port: int) -> bool:

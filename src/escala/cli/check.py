@@ -15,9 +15,12 @@ from escala.cli.options import File, Settings, open_project
 from escala.config import Address, Service
 from escala.engines import haproxy, postgres_engine, valkey_engine
 from escala.engines.external import External
-from escala.errors import ConfigError, EscalaError
+from escala.errors import ConfigError, EngineFailed, EscalaError
+from escala.gateway import certificates
+from escala.gateway.routing import placed_routes
 from escala.project import Project
 from escala.supervisor import ports
+from escala.supervisor.client import Client
 from escala.supervisor.replica import program_path, replica_spec
 from escala.supervisor.replicas import require_sockets
 
@@ -33,17 +36,31 @@ def check(file: File = None, settings: Settings = None) -> None:
             for problem in pool.map(lambda item: _load(project, *item), project.config.services.items())
             if problem
         ]
+    binary = haproxy.find(project.config.engines.haproxy.binary)
+    try:
+        certificates.require(project.root, project.config, binary)
+    except EngineFailed as error:
+        problems.append(str(error))
     if problems:
         raise ConfigError(str(project.file), problems)
     out.print(_services(project))
     out.print()
     for line in _engines(project):
         out.print(line)
+    out.print(f"haproxy    {escape(str(binary))}")
     out.print(f"gateway    {project.config.gateway.bind}")
     out.print(f"state      {escape(str(project.layout.state))}")
     for warning in _warnings(project):
         err.print(f"[yellow]warning:[/] {warning}")
     out.print(f"\n[green]{escape(str(project.file))} is fine[/]")
+
+
+def _runs(project: Project) -> bool:
+    try:
+        Client(project).status(brief=True)
+    except EscalaError:
+        return False
+    return True
 
 
 def _load(project: Project, name: str, service: Service) -> str | None:
@@ -75,6 +92,7 @@ def _load(project: Project, name: str, service: Service) -> str | None:
 
 
 def _services(project: Project) -> Table:
+    public = {(placed.service, placed.route.path) for placed in placed_routes(project.config) if placed.policy.public}
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("SERVICE", "REPLICAS", "LISTENS ON", "RUNS", "ROUTES"):
         table.add_column(heading)
@@ -86,7 +104,8 @@ def _services(project: Project) -> Table:
             _listens_on(service),
             f"{service.kind} {service.target}",
             ", ".join(
-                f"{r.path}{' → ' + r.to if r.to else ''}{' (public)' if r.public else ''}" for r in service.routes
+                f"{r.path}{' → ' + r.to if r.to else ''}{' (public)' if (name, r.path) in public else ''}"
+                for r in service.routes
             )
             or "–",
         )
@@ -105,11 +124,17 @@ def _engines(project: Project) -> Iterator[str]:
     config, layout = project.config, project.layout
     for engine in (postgres_engine(config, layout), valkey_engine(config, layout)):
         yield f"{engine.name:<10} {'external' if isinstance(engine, External) else 'embedded'}"
-    yield f"haproxy    {haproxy.find(config.engines.haproxy.binary)}"
 
 
 def _warnings(project: Project) -> Iterator[str]:
-    wanted = [(project.config.gateway.bind, "the gateway")]
+    if _runs(project):  # and has its ports itself
+        return
+    gateway = project.config.gateway
+    wanted = [(gateway.bind, "the gateway")]
+    if gateway.admin is not None:
+        wanted.append((gateway.admin, "gateway.admin"))
+    if gateway.tls is not None and gateway.tls.redirect is not None:
+        wanted.append((gateway.tls.redirect, "gateway.tls.redirect"))
     for name, service in project.config.services.items():
         wanted += [(Address("127.0.0.1", port), name) for port in service.ports]
     for address, owner in wanted:

@@ -9,7 +9,7 @@ from pathlib import Path
 from escala.auth.keys import KeyStore
 from escala.config import Address, Config, Endpoint, Service
 from escala.engines import haproxy
-from escala.errors import EngineFailed
+from escala.gateway import certificates
 from escala.gateway.backend import server_options
 from escala.gateway.blame import explained
 from escala.gateway.render import render
@@ -85,6 +85,15 @@ class Gateway:
         """Say before it is started what HAProxy shall listen on, and the descriptor of the pipe for its access log."""
         self._listeners = listeners
         self._log = log
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the socket is there by which HAProxy is told of changes."""
+        return self.runtime.master.exists()
+
+    def require_certificates(self) -> None:
+        """Raise EngineFailed where the certificates are not there, or HAProxy does not take them. Blocking."""
+        certificates.require(self._root, self._plan().config, self.find_binary())
 
     def prepare(self) -> ProcessSpec:
         """Write the configuration, let HAProxy check it, and return what to run. Blocking."""
@@ -215,14 +224,7 @@ class Gateway:
     def _surroundings(self, plan: Plan, folder: Path) -> Surroundings:
         assert self._listeners is not None
         run = self._layout.run
-        gateway = plan.config.gateway
-        certificates = None
-        if gateway.tls is not None:
-            certificates = self._root / gateway.tls.certificates.expanduser()
-            if not certificates.exists():
-                raise EngineFailed(
-                    "HAProxy", f"gateway.tls.certificates: there is no {certificates}; see `escala cert`"
-                )
+        tls = certificates.find(self._root, plan.config)
         return Surroundings(
             bind=self._listeners.bind,
             redirect=self._listeners.redirect,
@@ -237,7 +239,7 @@ class Gateway:
             revoked_tokens=self._revoked_tokens.name,
             revoked_users=self._revoked_users.name,
             keys=self._keys(folder),
-            certificates=str(certificates) if certificates else None,
+            certificates=str(tls) if tls else None,
         )
 
     def _keys(self, folder: Path) -> tuple[Key, ...]:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import csv
 import io
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from escala.gateway.upstream import Server
 from escala.lanes import service_of
 
 _TIMEOUT = 5.0
+_PATIENCE = 0.5
+"""Seconds for a worker that an earlier reload left: what it is asked while it ends is never answered."""
 _RELOAD_TIMEOUT = 30.0
 
 
@@ -63,7 +66,7 @@ class Runtime:
     """A client of the master's socket. Raises OSError while HAProxy is away, RuntimeRefused where it says no."""
 
     def __init__(self, master: Path) -> None:
-        self._master = master
+        self.master = master
 
     async def command(self, text: str) -> str:
         """Send one command to the worker that takes new connections, and return its answer."""
@@ -75,7 +78,7 @@ class Runtime:
         answers = [await self._of_worker(present, text)]
         for pid in old:
             with contextlib.suppress(_WorkerGone):  # it may end at any time
-                answers.append(await self._of_worker(pid, text))
+                answers.append(await self._of_any_worker(pid, text))
         return answers
 
     async def reload(self) -> None:
@@ -141,7 +144,7 @@ class Runtime:
         """Bring a map to exactly these entries, in every worker; what is there already costs nothing."""
         for pid in await self._workers():
             with contextlib.suppress(_WorkerGone):
-                rows = (line.split() for line in (await self._of_worker(pid, f"show map {file}")).splitlines())
+                rows = (line.split() for line in (await self._of_any_worker(pid, f"show map {file}")).splitlines())
                 known = {row[1]: row[2] for row in rows if len(row) == 3 and row[0].startswith("0x")}
                 for key, value in entries.items():
                     if known.get(key) != value:
@@ -157,7 +160,7 @@ class Runtime:
 
     async def _quietly(self, pid: int, text: str) -> None:
         """Send a command that answers nothing when it was done."""
-        answer = await self._of_worker(pid, text)
+        answer = await self._of_any_worker(pid, text)
         if answer:
             raise RuntimeRefused(text, answer)
 
@@ -180,15 +183,27 @@ class Runtime:
             raise ConnectionError("HAProxy has no worker yet")
         return [*workers, *old]
 
-    async def _of_worker(self, pid: int, text: str) -> str:
-        answer = await self._ask(f"@!{pid} {text}")
+    async def _of_any_worker(self, pid: int, text: str) -> str:
+        """Ask a worker that may be about to end: again and again, until it answers or is gone."""
+        end = time.monotonic() + _TIMEOUT
+        while True:
+            try:
+                return await self._of_worker(pid, text, _PATIENCE)
+            except TimeoutError:
+                if pid not in await self._workers():
+                    raise _WorkerGone(f"worker {pid} has ended") from None
+                if time.monotonic() > end:
+                    raise
+
+    async def _of_worker(self, pid: int, text: str, seconds: float = _TIMEOUT) -> str:
+        answer = await self._ask(f"@!{pid} {text}", seconds)
         if "Can't find the target" in answer or "Can't connect" in answer:
             raise _WorkerGone(answer)
         return answer
 
     async def _ask(self, text: str, seconds: float = _TIMEOUT) -> str:
         async with asyncio.timeout(seconds):
-            reader, writer = await asyncio.open_unix_connection(self._master)
+            reader, writer = await asyncio.open_unix_connection(self.master)
             try:
                 writer.write(f"{text}\n".encode())
                 writer.write_eof()  # the master goes on listening for commands otherwise

@@ -73,7 +73,7 @@ class Application:
             self._replicas.release(service, wanted)  # the same for the process, but not for how long it may take
         try:
             await self._balancer.reload()
-        except (EscalaError, OSError):
+        except EscalaError:
             self._adopt(project)
             self._let_go(fresh)
             raise

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 
-from escala.errors import EscalaError
-from escala.events import BalancerUnreachable, Emit
+from escala.errors import EngineFailed, EscalaError
+from escala.events import BalancerUnreachable, Emit, StopWaits
 from escala.gateway import Backend, Gateway, Server, Traffic
 
 _LOOK_EVERY = 0.05
+_QUIET_SECONDS = 0.5
+"""Without a request, after which no client counts as active: who asks within it is told that the connection ends."""
 _REVOKE_SECONDS = 20.0
 _REMOVE_TRIES = 50
 _REMOVE_PAUSE = 0.1
@@ -39,7 +42,10 @@ class Balancer:
     async def reload(self) -> None:
         """Let the gateway take over a new configuration; raise where it is refused."""
         async with self._turn:
-            await self._gateway.reload()
+            try:
+                await self._gateway.reload()
+            except OSError as error:
+                raise EngineFailed("HAProxy", f"does not answer ({str(error) or type(error).__name__})") from error
             await self._catch_up()
 
     async def tell(self, service: str, server: Server) -> None:
@@ -73,6 +79,24 @@ class Balancer:
             async with asyncio.timeout(seconds):
                 while await self._is_busy(service, number):  # noqa: ASYNC110 - HAProxy tells nobody
                     await asyncio.sleep(_LOOK_EVERY)
+
+    async def until_quiet(self, seconds: float) -> None:
+        """Return when the gateway, told to stop, has handled no request for a moment, or when time is up.
+
+        It would wait for clients that keep idle connections as well.
+        """
+        said = False
+        quiet_since = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while time.monotonic() < quiet_since + _QUIET_SECONDS:
+                    await asyncio.sleep(_LOOK_EVERY)
+                    inflight = sum(each.inflight for each in await self.traffic() if not each.server)
+                    if inflight:
+                        quiet_since = time.monotonic()
+                        if not said:
+                            self._emit(StopWaits(inflight, seconds))
+                        said = True
 
     async def traffic(self) -> list[Traffic]:
         """Return what the balancer counts; nothing while HAProxy is down."""

@@ -13,6 +13,7 @@ for its next start. Every change is an event.
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -110,11 +111,20 @@ class Child:
             await self._task
         self._become("stopped")
 
+    def end_process(self) -> None:
+        """End the process at once, so that it is started again."""
+        if self.process is not None:
+            self.process.kill()
+
+    def hurry(self) -> None:
+        """Let a process that is being stopped leave what it still waits for."""
+        if self.process is not None:
+            self.process.signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """End the process at once; `stop` still has to be awaited."""
         self._asked_to_stop.set()
-        if self.process is not None:
-            self.process.kill()
+        self.end_process()
 
     def _become(self, state: State) -> None:
         if state != self._state:

@@ -137,5 +137,10 @@ class Narrator:
         self._say(f"stopping: {event.reason}")
 
     @tell.register
+    def _(self, event: events.StopWaits) -> None:
+        what = "1 request" if event.requests == 1 else f"{event.requests} requests"
+        self._say(f"waiting for {what} in flight, {format_duration(event.seconds)} at most")
+
+    @tell.register
     def _(self, event: events.Stopped) -> None:
         self._say(f"stopped in {format_duration(event.seconds)}")

@@ -29,7 +29,7 @@ from escala.events import (
     Stopped,
     Stopping,
 )
-from escala.gateway import Gateway, Plan, Revocations
+from escala.gateway import STOP_SECONDS, Gateway, Plan, Revocations
 from escala.process import ProcessSpec
 from escala.project import Project
 from escala.supervisor import prepare
@@ -276,6 +276,8 @@ class Supervisor:
         self._gateway.listen(self._doors.listeners, self._lines.writer if self._lines else None)
         self._replicas.require_endpoints()
         self._gateway.find_binary()
+        if self.project.config.gateway.tls is not None:
+            await self._unless_stopped(asyncio.to_thread(self._gateway.require_certificates))
         await self._unless_stopped(self._engines.start())
         await self._unless_stopped(self._engines.migrate())
         await self._unless_stopped(self._keeper.load())
@@ -347,10 +349,14 @@ class Supervisor:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._wake.wait()
             notify("WATCHDOG=1")
+            child = self._gateway_child
             if not self.project.layout.control_socket.exists():
                 self.ask_to_stop("the state folder was removed")
             elif not self._wake.is_set() and self._certificates.changed():
                 await self._take_over_certificates()
+            elif child is not None and child.state == "serving" and not self._gateway.reachable:
+                self._logs.say("somebody removed the gateway's control socket: it is started again")
+                child.end_process()
 
     async def _take_over_certificates(self) -> None:
         try:
@@ -372,9 +378,8 @@ class Supervisor:
         await self._replicas.stop_leaving()
         if self._doors is not None:
             self._doors.shut()
-        gateway = [self._gateway_child] if self._gateway_child else []
         collector = [self._collector] if self._collector else []
-        await self._stop_all(gateway)
+        await self._stop_gateway()
         await self._stop_all([*self._replicas.children.values(), *collector])
         self.project.layout.clear_replica_sockets()
         await self._stop_all(self._engines.children.values())
@@ -383,6 +388,18 @@ class Supervisor:
         if self._lines is not None:
             self._lines.close()
         self._emit(Stopped(time.monotonic() - began))
+
+    async def _stop_gateway(self) -> None:
+        """Let it finish what it has, and then close the connections that clients keep idle."""
+        child = self._gateway_child
+        if child is None:
+            return
+        stopping = asyncio.create_task(self._stop_all([child]))
+        quiet = asyncio.create_task(self._balancer.until_quiet(STOP_SECONDS))
+        await asyncio.wait({stopping, quiet}, return_when=asyncio.FIRST_COMPLETED)
+        quiet.cancel()
+        child.hurry()
+        await stopping
 
     async def _stop_all(self, group: Iterable[Child]) -> None:
         """Stop them; what goes wrong with one is no reason to leave the others running."""
@@ -440,7 +457,9 @@ class Supervisor:
     def _shown(self, name: str) -> Callable[[str], bool]:
         """Return which lines of a process are for the console: of engines none, of HAProxy only requests."""
         if name == GATEWAY:
-            return lambda line: not line.startswith(("[NOTICE]", "[WARNING]", "Proxy ", "Server ", "Paused "))
+            usual = ("[NOTICE]", "[WARNING]", "Proxy ", "Server ", "Paused ")
+            ending = "Cannot transfer the fd"  # of a command to a worker that ends after a reload
+            return lambda line: not line.startswith(usual) and ending not in line
         return lambda line: "/" in name
 
     def _environment(self, project: Project, service: str = "", replica: str = "") -> dict[str, str]:
