@@ -174,7 +174,7 @@ def test_check_and_up_refuse_certificates_that_haproxy_does_not_take(folder: Pat
     (certs / "a.pem").write_text("nonsense")
     refused("parsing")
     (certs / "a.pem").write_text(self_signed(["localhost"], 1))
-    done = escala("check", cwd=folder, environ={"COLUMNS": "200"})
+    done = escala("check", cwd=folder, environ={"COLUMNS": "40"})
     assert done.returncode == 0, done.stderr
     assert "/a (public), /b\n" in done.stdout.replace(" \n", "\n").replace("  ", "")
 

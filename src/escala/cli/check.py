@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from rich.markup import escape
 from rich.table import Table
 
-from escala.cli.console import err, out
+from escala.cli.console import err, out, print_table
 from escala.cli.options import File, Settings, open_project
 from escala.config import Address, Service
 from escala.engines import haproxy, postgres_engine, valkey_engine
@@ -43,7 +43,7 @@ def check(file: File = None, settings: Settings = None) -> None:
         problems.append(str(error))
     if problems:
         raise ConfigError(str(project.file), problems)
-    out.print(_services(project))
+    print_table(_services(project))
     out.print()
     for line in _engines(project):
         out.print(line)

@@ -1,9 +1,18 @@
 """What the commands print with."""
 
 from rich.console import Console
+from rich.table import Table
 
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(highlight=False, soft_wrap=True, emoji=False, stderr=True)
+
+_WIDEST = 1000
+
+
+def print_table(table: Table) -> None:
+    """Print a table in its full width: what a narrow terminal wraps can be read, what is cut off cannot."""
+    width = out.measure(table, options=out.options.update(width=_WIDEST)).maximum
+    Console(highlight=False, soft_wrap=True, emoji=False, width=width).print(table)
 
 
 def complain(message: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from escala.cli.console import out
+from escala.cli.console import out, print_table
 from escala.cli.options import command_line
 from escala.cli.tables import status_table
 from escala.errors import AlreadyRunning, NotRunning
@@ -41,7 +41,7 @@ def start_detached(project: Project, settings: Sequence[str]) -> None:
         raise typer.Exit(process.returncode or 1)
     status = client.status()
     out.print()
-    out.print(status_table(status))
+    print_table(status_table(status))
     stop = command_line("down", project, settings)
     out.print(f"\n{status.project} is open at [bold]{status.url}[/] — stop it with `{stop}`")
 

@@ -70,7 +70,7 @@ def _show_output(
     watched = {path: _Tail(path) for path in _files(folder, names)}
     if not watched and not follow:
         there = ", ".join(sorted({_name(path) for path in _files(folder, [])}))
-        raise EscalaError(f"there is nothing of {', '.join(names)}; there is: {there or 'nothing yet'}")
+        raise EscalaError(f"{', '.join(names)} printed nothing so far; what did is: {there or 'nothing yet'}")
     stamp = datetime.fromtimestamp(since).astimezone().isoformat(timespec="milliseconds") if since else ""
     chosen = [deque(_chosen(tail.earlier(), stamp, wanted), maxlen=lines) for tail in watched.values()]
     named = [[(line, _name(path)) for line in found] for path, found in zip(watched, chosen, strict=True)]

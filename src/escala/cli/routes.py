@@ -7,7 +7,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from escala.cli.console import out
+from escala.cli.console import out, print_table
 from escala.cli.options import File, Settings, open_project
 from escala.config import Policy
 from escala.config.policy import METHODS
@@ -33,7 +33,7 @@ def routes(file: File = None, settings: Settings = None, as_json: AsJson = False
         needs = "nothing" if policy.public else ", ".join(["a token", *policy.scopes])
         path = f"{route.path}{f' → {route.to}' if route.to else ''}"
         table.add_row(path, ", ".join(policy.hosts) or "any", service, needs, ", ".join(_words(each)))
-    out.print(table)
+    print_table(table)
 
 
 def _words(placed: Placed) -> Iterator[str]:

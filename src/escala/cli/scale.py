@@ -44,7 +44,7 @@ def _parse(wanted: list[str]) -> dict[str, int]:
         if service and number.isascii() and number.isdigit():
             counts[service] = int(number)
         else:
-            problems.append(f"{word}: expected SERVICE=N, such as web=3")
+            problems.append(f"{word}: expected SERVICE=N, how many there are to be, such as web=3")
     if problems:
         raise ConfigError("escala scale", problems)
     return counts

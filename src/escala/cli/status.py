@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from escala.cli.console import out
+from escala.cli.console import out, print_table
 from escala.cli.options import File, Settings, open_project
 from escala.cli.tables import status_table, total_memory, traffic_table
 from escala.config.units import format_size
@@ -22,9 +22,9 @@ def status(file: File = None, settings: Settings = None, as_json: AsJson = False
     if as_json:
         out.print(msgspec.json.encode(found).decode(), markup=False)
         return
-    out.print(status_table(found))
+    print_table(status_table(found))
     out.print()
-    out.print(traffic_table(found))
+    print_table(traffic_table(found))
     out.print()
     for service in found.services:
         for line in _about(service):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from escala.cli.console import out
+from escala.cli.console import out, print_table
 from escala.cli.detach import start_detached
 from escala.cli.options import File, Settings, command_line, open_project
 from escala.cli.tables import status_table
@@ -85,5 +85,5 @@ async def _tell(supervisor: Supervisor, settings: Sequence[str]) -> None:
     status = await supervisor.status()
     stop = command_line("down", supervisor.project, settings)
     out.print()
-    out.print(status_table(status))
+    print_table(status_table(status))
     out.print(f"\n{status.project} is open at [bold]{status.url}[/] — stop it with Ctrl-C or `{stop}`\n")
