@@ -164,15 +164,13 @@ def _cache(routes: Sequence[Placed]) -> Iterator[str]:
         nobodys = ("!{ req.fhdr(authorization) -m found }", "!{ req.fhdr(cookie) -m found }")
         shared, personal = "{ var(txn.shared) -m bool }", "{ res.fhdr(set-cookie) -m found }"
         asking = ("{ method GET HEAD }", *nobodys)
-        yield f"http-request wait-for-body time {_BODY_SECONDS}s at-least 1" + when(
-            condition, *asking
-        )  # if there is any
+        # Whether there is a body no header tells in HTTP/2.
+        yield f"http-request wait-for-body time {_BODY_SECONDS}s at-least 1" + when(condition, *asking)
         yield "http-request set-var(txn.shared) bool(true)" + when(condition, *asking, "!{ req.body_len gt 0 }")
         yield f"http-request cache-use {cache_name(seconds)}" + when(condition, shared)
-        yield f"http-response set-header Cache-Control {age}" + when(
-            condition, "{ status 200 }", silent, shared, f"!{personal}"
-        )
-        yield f"http-response cache-store {cache_name(seconds)}" + when(condition, shared, f"!{personal}")
+        kept = (shared, f"!{personal}")
+        yield f"http-response set-header Cache-Control {age}" + when(condition, "{ status 200 }", silent, *kept)
+        yield f"http-response cache-store {cache_name(seconds)}" + when(condition, *kept)
 
 
 def _compression(routes: Sequence[Placed]) -> Iterator[str]:

@@ -32,9 +32,10 @@ _DECODED = "path,url_dec,regsub(;[^/]*,,g)"
 """As servers read it that decode first, and know parameters of segments (RFC 3986, 3.3), which some cut off."""
 _TRACEPARENT = quoted("^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 _CLAIMS = quoted("^(x[-_](forwarded.*|real[-_]ip|request[-_]id)|forwarded|connection)$")
-"""What a client may not say of itself, nor which headers end at the next hop (RFC 9110, 7.6.1): these would.
+"""What a client may not say of itself, and what it lists for the next hop alone (RFC 9110, 7.6.1): it may be ours.
 
-Names, in lower case as HAProxy has them. Some servers, and all of CGI's kind, take an underscore for a dash."""
+Names are in lower case as HAProxy has them. Some servers, and all of CGI's kind, take an underscore for a dash.
+"""
 _RANDOM = "%[rand,bytes(4,4),hex,lower]"
 REQUEST_ID = 4 * _RANDOM
 """32 hexadecimal digits, so that it is a trace's id as well (https://www.w3.org/TR/trace-context/)."""

@@ -62,9 +62,8 @@ def verify(config: Config, routes: Sequence[Placed], around: Surroundings) -> It
     for several in ("{ req.fhdr_cnt(authorization) gt 1 }", "{ req.fhdr(authorization) -m sub , }"):
         yield refused(_SEVERAL) + when(several)
     # One token, one row, but for the case of the scheme's letters: or who has one could fill the table with it.
-    yield refused(_SPELLED) + when(
-        "{ http_auth_bearer -m found }", "!{ req.fhdr(authorization) -m reg '^[^ ]+ [^ ]+$' }"
-    )
+    spelled = f"{{ req.fhdr(authorization) -m reg {quoted('^[^ ]+ [^ ]+$')} }}"
+    yield refused(_SPELLED) + when("{ http_auth_bearer -m found }", f"!{spelled}")
     missing = refuse(401, "This needs an access token.", ("WWW-Authenticate", "Bearer"))
     yield missing + when("!{ var(txn.bearer) -m len gt 0 }")
     yield refused("The token is too long.") + when(f"{{ var(txn.bearer) -m len gt {LONGEST_TOKEN} }}")
