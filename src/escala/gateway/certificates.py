@@ -6,8 +6,9 @@ from pathlib import Path
 from escala.config import Config
 from escala.engines import haproxy
 from escala.errors import EngineFailed
-from escala.gateway.blame import explained
 from escala.gateway.text import quoted
+
+_IN_FRONTEND = " in section 'frontend' : "
 
 
 def find(root: Path, config: Config) -> Path | None:
@@ -33,4 +34,7 @@ def require(root: Path, config: Config, binary: Path) -> None:
         try:
             haproxy.check(binary, file, file.parent)
         except haproxy.ConfigurationRefused as refused:
-            raise haproxy.ConfigurationRefused([explained(words, text) for words in refused.alerts]) from None
+            words = [
+                alert.partition(_IN_FRONTEND)[2] or f"there is no certificate in {path}" for alert in refused.alerts
+            ]
+            raise EngineFailed("HAProxy", f"gateway.tls.certificates: {'; '.join(words)}") from None

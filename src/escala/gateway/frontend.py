@@ -111,6 +111,7 @@ def _choose(routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
         f"path -m sub // {_BACKSLASH}",
         "path -m sub -i %2f %5c %00",
         f"path -m reg {quoted('%([^0-9A-Fa-f]|.[^0-9A-Fa-f]|.?$)')}",
+        f"{_DECODED} -m sub //",
         f"{_DECODED},concat(/) -m sub /../ /./",
         f"{decoded},strcmp(txn.route),bool -m bool",
     ):

@@ -126,7 +126,13 @@ class Runtime:
     async def traffic(self) -> list[Traffic]:
         """Return what is counted, of all workers together."""
         found: dict[tuple[str, str], Traffic] = {}
-        for answer in await self.everywhere("show stat"):
+        present, old = await self._processes()
+        if not present and not old:
+            raise ConnectionError("HAProxy has no worker")
+        for pid in (*present, *old):
+            answer = ""
+            with contextlib.suppress(_WorkerGone):
+                answer = await self._of_any_worker(pid, "show stat")
             for row in csv.DictReader(io.StringIO(answer.removeprefix("# "))):
                 if row.get("lastchg") is None:  # cut off, as the worker ended while it answered
                     raise ConnectionError("HAProxy broke off its answer")
@@ -170,8 +176,15 @@ class Runtime:
             raise RuntimeRefused(text, answer)
 
     async def _workers(self) -> list[int]:
-        """Return the workers' process ids, the present one first."""
-        kind, workers, old = "", [], []
+        """Return the workers' process ids, the present one first; raise ConnectionError where there is none."""
+        present, old = await self._processes()
+        if not present:
+            raise ConnectionError("HAProxy has no worker yet")
+        return [*present, *old]
+
+    async def _processes(self) -> tuple[list[int], list[int]]:
+        """Return the process ids of the present worker, if there is one, and of those that earlier reloads left."""
+        kind, workers, old = "", list[int](), list[int]()
         for line in (await self._ask("show proc")).splitlines():
             if line.startswith("#"):
                 kind = line.strip("# ")
@@ -179,9 +192,7 @@ class Runtime:
                 workers.append(int(line.split()[0]))
             elif kind == "old workers":
                 old.append(int(line.split()[0]))
-        if not workers:
-            raise ConnectionError("HAProxy has no worker yet")
-        return [*workers, *old]
+        return workers, old
 
     async def _of_any_worker(self, pid: int, text: str) -> str:
         """Ask a worker that may be about to end: again and again, until it answers or is gone."""
@@ -190,7 +201,7 @@ class Runtime:
             try:
                 return await self._of_worker(pid, text, _PATIENCE)
             except TimeoutError:
-                if pid not in await self._workers():
+                if not any(pid in pids for pids in await self._processes()):
                     raise _WorkerGone(f"worker {pid} has ended") from None
                 if time.monotonic() > end:
                     raise

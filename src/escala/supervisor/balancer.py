@@ -91,12 +91,19 @@ class Balancer:
             async with asyncio.timeout(seconds):
                 while time.monotonic() < quiet_since + _QUIET_SECONDS:
                     await asyncio.sleep(_LOOK_EVERY)
-                    inflight = sum(each.inflight for each in await self.traffic() if not each.server)
-                    if inflight:
+                    inflight = await self._inflight()
+                    if inflight != 0:
                         quiet_since = time.monotonic()
-                        if not said:
-                            self._emit(StopWaits(inflight, seconds))
+                    if inflight and not said:
+                        self._emit(StopWaits(inflight, seconds))
                         said = True
+
+    async def _inflight(self) -> int | None:
+        """Return the requests that all services have; None where HAProxy does not say."""
+        try:
+            return sum(each.inflight for each in await self._gateway.runtime.traffic() if not each.server)
+        except (OSError, EscalaError):
+            return None
 
     async def traffic(self) -> list[Traffic]:
         """Return what the balancer counts; nothing while HAProxy is down."""

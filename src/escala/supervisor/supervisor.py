@@ -458,8 +458,9 @@ class Supervisor:
         """Return which lines of a process are for the console: of engines none, of HAProxy only requests."""
         if name == GATEWAY:
             usual = ("[NOTICE]", "[WARNING]", "Proxy ", "Server ", "Paused ")
-            ending = "Cannot transfer the fd"  # of a command to a worker that ends after a reload
-            return lambda line: not line.startswith(usual) and ending not in line
+            # A command to a worker that ends after a reload; a worker that was told to end at a stop.
+            ending = ("Cannot transfer the fd", "exited with code 143 (Terminated)")
+            return lambda line: not line.startswith(usual) and not any(words in line for words in ending)
         return lambda line: "/" in name
 
     def _environment(self, project: Project, service: str = "", replica: str = "") -> dict[str, str]:
