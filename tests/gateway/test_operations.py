@@ -213,18 +213,19 @@ def test_many_reloads_fail_no_request(ops: Up) -> None:
     assert "[ALERT]" not in ops.said()
 
 
-def test_a_stop_waits_for_requests_that_a_reload_left_to_the_old_worker(ops: Up) -> None:
+def test_a_stop_waits_for_requests_that_a_reload_left_to_the_old_worker(ops: Up, tmp_path: Path) -> None:
     headers = {"Authorization": f"Bearer {token_of(ops)}"}
+    until = {"seconds": "0", "until": str(tmp_path / "now")}
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(httpx.get, f"{ops.url}/slow?seconds=4", headers=headers, timeout=30)
+        asked = pool.submit(httpx.get, f"{ops.url}/slow", params=until, headers=headers, timeout=30)
         wait_until(lambda: any(each["inflight"] for each in ops.status()["services"]), "it is in flight")
         change(ops, '"/slow"', '"/slow", "/new"')
         run(ops, "apply")
-        assert not asked.done()
         ops.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "waiting for 1 request in flight" in ops.said(), "the stop says so")
+        (tmp_path / "now").touch()
         assert asked.result().status_code == 200
     assert ops.wait_ended() == 0
-    assert "waiting for 1 request in flight" in ops.said()
     assert "[ALERT]" not in ops.said()
 
 
