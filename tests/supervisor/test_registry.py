@@ -14,6 +14,7 @@ async def test_what_was_left_is_ended(tmp_path: Path) -> None:
     dead = Registry(tmp_path / "processes.json")
     process = await Process.start(sleeper("web/1"), lambda lines: None)
     dead.add(process)
+    await asyncio.sleep(0)  # now it watches the process, which somebody else is about to wait for
     found = await asyncio.to_thread(Registry(tmp_path / "processes.json").stop_leftovers)
     assert [(left.name, left.pid) for left in found] == [("web/1", process.pid)]
     await process.wait()  # its exit code went to whichever of the two looked first
