@@ -1,10 +1,14 @@
 """What the commands print with."""
 
+from functools import partial
+
 from rich.console import Console
 from rich.table import Table
 
-out = Console(highlight=False, soft_wrap=True, emoji=False)
-err = Console(highlight=False, soft_wrap=True, emoji=False, stderr=True)
+_console = partial(Console, highlight=False, soft_wrap=True, emoji=False)
+
+out = _console()
+err = _console(stderr=True)
 
 _WIDEST = 1000
 
@@ -12,7 +16,7 @@ _WIDEST = 1000
 def print_table(table: Table) -> None:
     """Print a table in its full width: what a narrow terminal wraps can be read, what is cut off cannot."""
     width = out.measure(table, options=out.options.update(width=_WIDEST)).maximum
-    Console(highlight=False, soft_wrap=True, emoji=False, width=width).print(table)
+    _console(width=width).print(table)
 
 
 def complain(message: str) -> None:

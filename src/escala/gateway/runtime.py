@@ -8,6 +8,7 @@ import contextlib
 import csv
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,11 +76,7 @@ class Runtime:
     async def everywhere(self, text: str) -> list[str]:
         """Send one command to all workers; return their answers, the present one's first."""
         present, *old = await self._workers()
-        answers = [await self._of_worker(present, text)]
-        for pid in old:
-            with contextlib.suppress(_WorkerGone):  # it may end at any time
-                answers.append(await self._of_any_worker(pid, text))
-        return answers
+        return [await self._of_worker(present, text), *await self._answers(old, text)]
 
     async def reload(self) -> None:
         """Let a new worker take over with the configuration as it is on disk; raise ReloadRefused where none can."""
@@ -129,10 +126,7 @@ class Runtime:
         present, old = await self._processes()
         if not present and not old:
             raise ConnectionError("HAProxy has no worker")
-        for pid in (*present, *old):
-            answer = ""
-            with contextlib.suppress(_WorkerGone):
-                answer = await self._of_any_worker(pid, "show stat")
+        for answer in await self._answers([*present, *old], "show stat"):
             for row in csv.DictReader(io.StringIO(answer.removeprefix("# "))):
                 if row.get("lastchg") is None:  # cut off, as the worker ended while it answered
                     raise ConnectionError("HAProxy broke off its answer")
@@ -193,6 +187,14 @@ class Runtime:
             elif kind == "old workers":
                 old.append(int(line.split()[0]))
         return workers, old
+
+    async def _answers(self, pids: Sequence[int], text: str) -> list[str]:
+        """Return what workers answer, without those that end meanwhile."""
+        answers = []
+        for pid in pids:
+            with contextlib.suppress(_WorkerGone):
+                answers.append(await self._of_any_worker(pid, text))
+        return answers
 
     async def _of_any_worker(self, pid: int, text: str) -> str:
         """Ask a worker that may be about to end: again and again, until it answers or is gone."""

@@ -45,7 +45,7 @@ class Balancer:
             try:
                 await self._gateway.reload()
             except OSError as error:
-                raise EngineFailed("HAProxy", f"does not answer ({str(error) or type(error).__name__})") from error
+                raise EngineFailed("HAProxy", f"was not reloaded ({str(error) or type(error).__name__})") from error
             await self._catch_up()
 
     async def tell(self, service: str, server: Server) -> None:

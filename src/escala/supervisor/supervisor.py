@@ -276,8 +276,7 @@ class Supervisor:
         self._gateway.listen(self._doors.listeners, self._lines.writer if self._lines else None)
         self._replicas.require_endpoints()
         self._gateway.find_binary()
-        if self.project.config.gateway.tls is not None:
-            await self._unless_stopped(asyncio.to_thread(self._gateway.require_certificates))
+        await self._unless_stopped(asyncio.to_thread(self._gateway.require_certificates))
         await self._unless_stopped(self._engines.start())
         await self._unless_stopped(self._engines.migrate())
         await self._unless_stopped(self._keeper.load())
@@ -361,7 +360,7 @@ class Supervisor:
     async def _take_over_certificates(self) -> None:
         try:
             await self.reload("certificates")
-        except (EscalaError, OSError) as error:
+        except EscalaError as error:
             self._emit(ReloadFailed("certificates", str(error)))
 
     # The stop
