@@ -11,9 +11,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from escala import Problem, problem
-from escala.body_limit import BodyLimit
 from escala.errors import CacheUnavailable, DatabaseUnavailable, TaskArguments, UnknownTask
 from escala.headers import MAX_BODY
+from escala.replica.middleware.body_limit import BodyLimit
 
 
 class Body(BaseModel):

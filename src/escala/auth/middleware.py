@@ -10,6 +10,7 @@ from escala.auth.principal import Principal
 from escala.auth.tokens import Verifier
 from escala.environment import Environment, is_under
 from escala.errors import InvalidToken
+from escala.headers import PREFIX_KEY
 from escala.problem import Problem
 
 _STATE = "escala_principal"
@@ -45,7 +46,7 @@ class Middleware:
         try:
             principal = self._verifier.verify(_bearer(scope))
         except InvalidToken as error:
-            if self._is_public(scope["path"]):
+            if self._is_public(scope["path"].removeprefix(scope.get(PREFIX_KEY, ""))):
                 await self.app(scope, receive, send)
                 return
             if scope["type"] == "websocket":

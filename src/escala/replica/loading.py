@@ -9,14 +9,15 @@ from types import ModuleType
 from typing import Any
 
 from escala.errors import AppLoadError
+from escala.replica.wsgi.server import WsgiServer
 from escala.tasks.task import Task
 
 
-def load_app(target: str, *, interface: str = "auto", factory: bool = False) -> Callable[..., Any]:
+def load_app(target: str, *, interface: str = "auto", factory: bool = False, threads: int = 10) -> Callable[..., Any]:
     """Return the app that "module:attribute" names, as an ASGI app; AppLoadError says which part failed.
 
     With `factory` the attribute is called to get it. A WSGI app (PEP 3333), which a call with two arguments gives away
-    unless `interface` says it, runs in a pool of ten threads.
+    unless `interface` says it, runs in a pool of `threads` threads.
     """
     module_name, _, path = target.partition(":")
     found: Any = _import(target, module_name)
@@ -35,9 +36,7 @@ def load_app(target: str, *, interface: str = "auto", factory: bool = False) -> 
     if not callable(found):
         raise AppLoadError(target, f"{walked} is not an ASGI app but a {type(found).__name__}")
     if interface == "wsgi" or (interface == "auto" and _is_wsgi(found)):
-        from a2wsgi import WSGIMiddleware  # most replicas do not pay for it
-
-        return WSGIMiddleware(found)
+        return WsgiServer(found, threads)
     if not factory and interface == "auto" and _takes(found) == 0:
         raise AppLoadError(target, f"{walked} takes no arguments, as a factory does; say factory = true")
     return found  # type: ignore[no-any-return]

@@ -4,7 +4,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from escala.server_name import ServerName
+from escala.replica.middleware.server_name import ServerName
 
 
 @pytest.mark.parametrize(

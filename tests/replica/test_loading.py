@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from escala.errors import AppLoadError
-from escala.loader import load_app, load_tasks
+from escala.replica.loading import load_app, load_tasks
 from tests.support import write
 
 
@@ -115,7 +115,7 @@ def odd(a, b=2): ...
 )
 def test_how_an_app_is_called(tmp_path: Path, name: str, options: dict[str, Any], wrapped: bool) -> None:
     write(tmp_path, apps__py=WSGI)
-    assert (type(load_app(f"apps:{name}", **options)).__name__ == "WSGIMiddleware") is wrapped
+    assert (type(load_app(f"apps:{name}", **options)).__name__ == "WsgiServer") is wrapped
 
 
 def test_factories_that_fail_and_factories_that_nobody_called_one(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A response in one write.
+"""uvicorn's HTTP/1.1 as replicas speak it: answers in one write, and headers without trailers.
 
 uvicorn writes head and body apart. A replica killed between the two leaves the gateway with a head that it has passed
 on already: that request fails, and no retry can help. Written together, a response that fits the socket's buffer is
@@ -8,6 +8,7 @@ out whole or not at all, and a retry elsewhere answers the request. It saves a s
 import asyncio
 from typing import Any
 
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
@@ -38,8 +39,21 @@ class CoalescingTransport:
         return getattr(self._transport, name)
 
 
-class CoalescingProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol over a CoalescingTransport."""
+class Protocol(HttpToolsProtocol):
+    """HTTP/1.1 for the methods that its parser (llhttp) knows."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
+
+    def on_headers_complete(self) -> None:
+        # uvicorn appends trailers to the request's headers, where a client's X-Forwarded-For would stand beside the
+        # gateway's. They are no headers (RFC 9110, section 6.5.1).
+        self.scope["headers"] = self.headers.copy()
+        super().on_headers_complete()
+
+
+class AnyMethodProtocol(H11Protocol):
+    """HTTP/1.1 for methods of any name, at a few times the parser's cost. It drops trailers by itself."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]

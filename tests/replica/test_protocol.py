@@ -1,6 +1,6 @@
 import asyncio
 
-from escala.coalesce import CoalescingTransport
+from escala.replica.protocol import CoalescingTransport
 
 
 class Recorder:

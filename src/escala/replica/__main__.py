@@ -4,6 +4,8 @@ One process, one socket. It loads what it is given, serves it with uvicorn, and 
 """
 
 import argparse
+import faulthandler
+import importlib
 import json
 import logging
 import os
@@ -15,24 +17,39 @@ from typing import Any
 
 import uvicorn
 
-from escala.body_limit import BodyLimit
-from escala.coalesce import CoalescingProtocol
 from escala.errors import AppLoadError
-from escala.loader import load_app, load_tasks
-from escala.server_name import ServerName
-from escala.trailers import WithoutTrailers
+from escala.http_methods import PARSED
+from escala.replica.loading import load_app, load_tasks
+from escala.replica.middleware.body_limit import BodyLimit
+from escala.replica.middleware.forwarded_prefix import ForwardedPrefix
+from escala.replica.middleware.health import Health
+from escala.replica.middleware.server_name import ServerName
+from escala.replica.protocol import AnyMethodProtocol, Protocol
+from escala.replica.wsgi.server import WsgiServer
 
 EXIT_CANNOT_LOAD = 2
 
-
-class _Protocol(CoalescingProtocol, WithoutTrailers):
-    """HTTP/1.1 as replicas speak it."""
+_IMPORTED_LATE = {
+    "app": (),
+    "tasks": ("escala.tasks.app",),
+    "server": (
+        "uvicorn.lifespan.on",
+        "uvicorn.loops.uvloop",
+        "uvicorn.protocols.websockets.websockets_sansio_impl",
+    ),
+}
+"""What is needed later, imported before the project's folder comes first where Python looks for modules: a file named
+queue.py there must not stand in for the standard library's."""
 
 
 def main() -> None:
     options = _parser().parse_args()
+    faulthandler.enable()  # where it hung, when the supervisor ends it with SIGABRT
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    sys.path.insert(0, str(options.root))
+    if options.root is not None:
+        for name in (*_IMPORTED_LATE["server"], *_IMPORTED_LATE[options.kind]):
+            importlib.import_module(name)
+        sys.path.insert(0, str(options.root))
     try:
         app = _build(options)
     except AppLoadError as error:
@@ -45,13 +62,15 @@ def main() -> None:
         return
     if options.check:
         return
+    served = Health(app, options.health, app.threads if isinstance(app, WsgiServer) else None)
     server = uvicorn.Server(
         uvicorn.Config(
-            ServerName(BodyLimit(app, options.max_body)),
+            ServerName(ForwardedPrefix(BodyLimit(served, options.max_body))),
             host=options.host,
             port=options.port,
             loop="uvloop",
-            http=_Protocol,
+            http=Protocol if PARSED.issuperset(options.methods) else AnyMethodProtocol,
+            h11_max_incomplete_event_size=_LONGEST_HEAD,
             ws="websockets-sansio",
             lifespan="auto",
             log_config=None,
@@ -65,9 +84,14 @@ def main() -> None:
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the supervisor tells who started and stopped
     server.run(sockets=[_bound(options.socket)] if options.socket else None)
+    sys.stdout.flush()
     sys.stderr.flush()
-    # Not sys.exit: a job's thread that hangs must not hold up the end.
+    # Not sys.exit: a thread that hangs, of a job or of a request, must not hold up the end.
     os._exit(0 if server.started else 3)
+
+
+_LONGEST_HEAD = 1024**2
+"""Bytes. The gateway has refused what is above its own limit."""
 
 
 def _bound(path: str) -> socket.socket:
@@ -93,7 +117,7 @@ def _show(error: BaseException) -> None:
 
 def _build(options: argparse.Namespace) -> Any:
     if options.kind == "app":
-        return load_app(options.target, interface=options.interface, factory=options.factory)
+        return load_app(options.target, interface=options.interface, factory=options.factory, threads=options.threads)
     tasks = load_tasks(options.target)
     from escala.tasks.app import worker_app  # a plain app's replica does not pay for it
 
@@ -104,13 +128,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m escala.replica", description=__doc__)
     parser.add_argument("kind", choices=["app", "tasks"])
     parser.add_argument("target", help="module:attribute of an ASGI or WSGI app, or a module with tasks")
-    parser.add_argument("--root", default=".", help="folder to import from")
+    parser.add_argument("--root", help="folder to import from")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--socket", metavar="PATH", help="of a Unix socket to listen on instead")
     parser.add_argument("--max-body", type=int, default=10 * 1024**2, help="bytes")
     parser.add_argument("--stop-timeout", type=float, default=10.0, help="seconds")
     parser.add_argument("--concurrency", type=int, default=10, help="jobs at a time (tasks)")
+    parser.add_argument("--health", metavar="PATH", help="page of the app that says whether it is well")
+    parser.add_argument("--threads", type=int, default=10, help="requests that a WSGI app works on at a time")
+    parser.add_argument("--methods", nargs="*", default=(), help="that routes let through, beside the usual ones")
     parser.add_argument("--interface", choices=["auto", "asgi", "wsgi"], default="auto")
     parser.add_argument("--factory", action="store_true", help="call what the target names to get the app")
     parser.add_argument("--access-log", action="store_true")

@@ -1,0 +1,1 @@
+"""WSGI apps (PEP 3333) in a replica: `server` is the way in."""

@@ -1,0 +1,60 @@
+"""A WSGI app (PEP 3333) as an ASGI app: each request is a thread's, up to so many at a time.
+
+The protocol itself is the standard library's reference implementation (`handler`). What joins it to ASGI: an environ
+from a scope (`environ`), a body that waits for the loop, answers that the loop sends, and the news that the client has
+left (`exchange`).
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from starlette.types import Receive, Scope, Send
+
+from escala.problem import Problem
+from escala.replica.wsgi.exchange import Exchange
+from escala.replica.wsgi.handler import Handler
+
+WsgiApp = Callable[..., Iterable[bytes]]
+
+
+class WsgiServer:
+    """ASGI app: runs a WSGI app in `threads` threads."""
+
+    def __init__(self, app: WsgiApp, threads: int) -> None:
+        self.threads = threads
+        self._app = app
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="wsgi")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})  # before it is accepted: 403
+        else:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(asyncio.get_running_loop(), receive, lazy=_expects_continue(scope))
+        run = contextvars.copy_context().run
+        await exchange.serve(self._executor.submit(run, self._in_thread, scope, exchange), send)
+        if exchange.refusal is not None and not exchange.started:
+            if exchange.refusal.status_code == 413:  # of the middleware that counts, which answers it
+                raise exchange.refusal
+            await Problem(exchange.refusal.status_code, exchange.refusal.detail).response()(scope, receive, send)
+
+    def _in_thread(self, scope: Scope, exchange: Exchange) -> None:
+        if not exchange.gone:  # while it waited for a thread
+            Handler(scope, exchange).run(self._app)
+
+
+def _expects_continue(scope: Scope) -> bool:
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
