@@ -91,7 +91,7 @@ def escala_up(folder: Path, settings: Sequence[str] = ()) -> Iterator[Project]:
 
 def _is_open(project: Project) -> bool:
     try:
-        return Client(project).status().phase == "ready"
+        return Client(project).status().is_open
     except Exception:  # not there yet, whatever it is
         return False
 

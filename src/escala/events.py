@@ -63,6 +63,37 @@ class StartFailed(Event):
 
 
 @dataclass(frozen=True)
+class HealthChanged(Event):
+    """A replica that serves was found to be otherwise than before (`supervisor.health`)."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class WriteFailed(Event):
+    """Something that is only recorded cannot be written; what it is about goes on."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class WriteRecovered(Event):
+    what: str
+
+
+@dataclass(frozen=True)
+class LeftBehind(Event):
+    """Processes that a replica had started outlived it, and were ended."""
+
+    name: str
+    """Of the replica; empty where nobody can tell."""
+    pids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class EngineReady(Event):
     name: str
     external: bool

@@ -22,6 +22,9 @@ _TAIL_LINES = 30
 _LAST_WORDS_SECONDS = 1.0
 """How long output is read after the end; a grandchild in a group of its own may hold it open for ever."""
 
+RUNNING: set[int] = set()
+"""The process ids of all that was started here and not waited for yet: nobody else may wait for them."""
+
 Output = Callable[[Sequence[str]], None]
 """Takes lines as they come, without their ends; many at a time where there are many."""
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -106,6 +109,7 @@ class Process:
             pass_fds=spec.descriptors,
             preexec_fn=limit,
         )
+        RUNNING.add(popen.pid)
         reader = asyncio.StreamReader()
         pipe = None
         if popen.stdout is None:
@@ -153,6 +157,7 @@ class Process:
             self.returncode = self._popen.wait()
         else:
             self.returncode = await asyncio.to_thread(self._popen.wait)
+        RUNNING.discard(self.pid)
         return self.returncode
 
     def _kill_group(self) -> None:

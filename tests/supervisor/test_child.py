@@ -13,6 +13,7 @@ from escala.errors import StartError
 from escala.events import Event, ProcessEnded, ProcessReady, StartFailed
 from escala.process import ProcessSpec, has_ended
 from escala.supervisor.child import Child, Duties
+from escala.supervisor.records import Records
 from escala.supervisor.registry import Registry
 from tests.support import eventually
 
@@ -33,7 +34,9 @@ class Watched:
         self.told = asyncio.Event()
         """Cleared, whoever must know takes their time."""
         self.told.set()
-        self.prepare_error: StartError | None = None
+        self.prepare_error: Exception | None = None
+        self.bugs: dict[str, Exception] = {}
+        """What a duty raises, once."""
 
         async def prepare() -> ProcessSpec:
             self.calls.append("prepare")
@@ -43,11 +46,13 @@ class Watched:
             return ProcessSpec(name="web/1", argv=argv, cwd=folder, environment={}, stop_timeout=stop)
 
         async def probe() -> None:
+            self.fail("probe")
             if not self.lines or not ready():
                 raise ConnectionRefusedError
 
         async def call(name: str) -> None:
             self.calls.append(name)
+            self.fail(name)
             self.states.append(self.child.state)
             await self.told.wait()
 
@@ -58,8 +63,12 @@ class Watched:
             on_ready=lambda: call("ready"),
             on_end=lambda: call("end"),
         )
-        registry = Registry(folder / "processes.json")
+        registry = Registry(folder / "processes.json", Records(lambda event: None))
         self.child = Child("web/1", duties, emit=self.events.append, output=self.lines.extend, registry=registry)
+
+    def fail(self, duty: str) -> None:
+        if duty in self.bugs:
+            raise self.bugs.pop(duty)
 
     def of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -101,6 +110,38 @@ async def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert isinstance(ended, ProcessEnded)
     assert (ended.reason, ended.was_ready, ended.tail) == ("exit code 7", False, ("the reason",))
     await watched.child.stop()
+
+
+@pytest.mark.parametrize("duty", ["prepare", "probe", "ready", "end"])
+async def test_a_bug_in_a_duty_ends_no_watch(tmp_path: Path, duty: str) -> None:
+    """It is reported, its process is ended, and the child is started again."""
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+    watched = Watched(tmp_path, SLEEP)
+    bug = KeyError("a bug")
+    if duty == "prepare":
+        watched.prepare_error = bug
+    else:
+        watched.bugs[duty] = bug
+    watched.child.start()
+    if duty == "end":
+        assert await watched.child.wait_tried()
+        os.kill(watched.pid, signal.SIGKILL)
+
+    async def told() -> bool:
+        return bool(reported)
+
+    await eventually(told, "it is reported")
+    watched.prepare_error = None
+
+    async def serves() -> bool:
+        return watched.child.state == "serving"
+
+    await eventually(serves, "it serves")
+    assert reported == [bug]
+    assert watched.child.restarts == 1
+    await watched.child.stop()
+    assert has_ended(watched.pid)
 
 
 async def test_one_that_never_gets_ready_is_stopped(tmp_path: Path) -> None:

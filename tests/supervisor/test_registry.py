@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 from escala.process import Process, ProcessSpec, has_ended
+from escala.supervisor.records import Records
 from escala.supervisor.registry import Registry
 
 
@@ -11,21 +12,21 @@ def sleeper(name: str, code: str = "import time; time.sleep(60)") -> ProcessSpec
 
 
 async def test_what_was_left_is_ended(tmp_path: Path) -> None:
-    dead = Registry(tmp_path / "processes.json")
+    dead = Registry(tmp_path / "processes.json", Records(lambda event: None))
     process = await Process.start(sleeper("web/1"), lambda lines: None)
     dead.add(process)
     await asyncio.sleep(0)  # now it watches the process, which somebody else is about to wait for
-    found = await asyncio.to_thread(Registry(tmp_path / "processes.json").stop_leftovers)
+    found = await asyncio.to_thread(Registry(tmp_path / "processes.json", Records(lambda event: None)).stop_leftovers)
     assert [(left.name, left.pid) for left in found] == [("web/1", process.pid)]
     await process.wait()  # its exit code went to whichever of the two looked first
-    assert Registry(tmp_path / "processes.json").stop_leftovers() == []
+    assert Registry(tmp_path / "processes.json", Records(lambda event: None)).stop_leftovers() == []
 
 
 async def test_a_reused_pid_is_left_alone(tmp_path: Path) -> None:
     process = await Process.start(sleeper("innocent"), lambda lines: None)
     path = tmp_path / "processes.json"
     path.write_text(f'[{{"name": "web/1", "pid": {process.pid}, "started": 1.0, "stop_signal": 9}}]')
-    assert Registry(path).stop_leftovers() == []
+    assert Registry(path, Records(lambda event: None)).stop_leftovers() == []
     assert process.returncode is None
     await process.stop()
 
@@ -33,11 +34,11 @@ async def test_a_reused_pid_is_left_alone(tmp_path: Path) -> None:
 def test_a_damaged_list_is_no_list(tmp_path: Path) -> None:
     path = tmp_path / "processes.json"
     path.write_text("{nonsense")
-    assert Registry(path).stop_leftovers() == []
+    assert Registry(path, Records(lambda event: None)).stop_leftovers() == []
 
 
 async def test_removed_entries_are_gone(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "processes.json")
+    registry = Registry(tmp_path / "processes.json", Records(lambda event: None))
     process = await Process.start(sleeper("web/1"), lambda lines: None)
     registry.add(process)
     registry.remove(process)
@@ -54,10 +55,11 @@ async def test_what_a_dead_process_started_is_ended_too(tmp_path: Path) -> None:
 import asyncio, os, signal, sys
 from pathlib import Path
 from escala.process import Process, ProcessSpec
+from escala.supervisor.records import Records
 from escala.supervisor.registry import Registry
 async def main():
     process = await Process.start(ProcessSpec(name="web/1", argv={spec.argv!r}, cwd=Path("/")), print)
-    Registry(Path({str(tmp_path)!r}) / "processes.json").add(process)
+    Registry(Path({str(tmp_path)!r}) / "processes.json", Records(lambda event: None)).add(process)
     while not (found := Path(f"/proc/{{process.pid}}/task/{{process.pid}}/children").read_text().split()):
         await asyncio.sleep(0.01)
     print(found[0], flush=True)
@@ -69,6 +71,6 @@ asyncio.run(main())
     await dead._ended
     grandchild = int(lines[0])
     assert not has_ended(grandchild)
-    await asyncio.to_thread(Registry(tmp_path / "processes.json").stop_leftovers)
+    await asyncio.to_thread(Registry(tmp_path / "processes.json", Records(lambda event: None)).stop_leftovers)
     assert has_ended(grandchild)
     await dead.wait()

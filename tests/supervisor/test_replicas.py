@@ -14,6 +14,7 @@ from escala.process import has_ended
 from escala.project import Project
 from escala.supervisor.child import Child, Duties
 from escala.supervisor.ports import free_port
+from escala.supervisor.records import Records
 from escala.supervisor.registry import Registry
 from escala.supervisor.replicas import Replicas
 from tests.support import eventually, minimal_config
@@ -39,7 +40,7 @@ async def replicas(folder: Path) -> AsyncIterator[Replicas]:
     project.layout.create()
 
     def make_child(name: str, duties: Duties) -> Child:
-        registry = Registry(project.layout.processes)
+        registry = Registry(project.layout.processes, Records(lambda event: None))
         return Child(name, duties, emit=lambda event: None, output=lambda lines: None, registry=registry)
 
     made = Replicas(project, make_child, environment=lambda *_: {}, balancer=Balancing(), emit=lambda event: None)

@@ -138,6 +138,15 @@ def test_a_version_that_is_broken_leaves_the_old_one_serving(
     assert "does not become ready" not in run(up, "status")
 
 
+def test_words_after_a_failure_say_what_clients_have(roll: Callable[..., Up]) -> None:
+    """The old replica is in a crash loop: it does not serve on."""
+    up = roll("replicas = 1", text=PROJECT.replace("replicas = 3\n", ""))
+    write(up.file.parent, web__py="raise SystemExit(1)")
+    os.kill(up.replicas("web")[0]["pid"], signal.SIGKILL)
+    wait_until(lambda: states(up) == ["waiting"], "it cannot start again")
+    assert "no replica serves: requests get 503" in failed(up, "restart", "web")
+
+
 def test_apply_rolls_what_changed_and_goes_back_where_it_fails(roll: Callable[..., Up]) -> None:
     up = roll('environment = { SAID = "one" }')
     headers = {"Authorization": f"Bearer {token_of(up)}"}
@@ -285,7 +294,7 @@ def test_replicas_whose_sockets_were_deleted_are_replaced_at_once(roll: Callable
         wait_until(lambda: not left & {p["pid"] for p in up.replicas("web")}, "they are replaced", 30)
     assert up.said().count("is replaced: its socket is gone") == 2
     assert up.said().count("web: rolling out, 2 replicas to replace") == 1
-    assert states(up) == ["serving"] * 3
+    wait_until(lambda: states(up) == ["serving"] * 3, "there are as many as before")
 
 
 SCALED = """
@@ -318,8 +327,12 @@ def test_the_number_follows_the_load(roll: Callable[..., Up]) -> None:
     with ThreadPoolExecutor(20) as pool:
         asking = [pool.submit(ask) for _ in range(20)]
         wait_until(lambda: len(up.replicas("web")) == 4, "it has grown", 20)
+
+        def why() -> str:
+            return next(str(each["why"]) for each in up.status()["services"] if each["name"] == "web")
+
+        wait_until(lambda: "in flight or waiting" in why(), "it says why", 20)
         assert {status for each in asking for status in each.result()} == {200}
-    assert "in flight or waiting" in run(up, "status")
     wait_until(lambda: len(up.replicas("web")) == 1, "it has shrunk", 30)
     assert up.said().count("replicas, as") <= 4
 

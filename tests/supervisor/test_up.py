@@ -142,7 +142,7 @@ def test_routes(up: Up, token: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "seen"), [("/bare/who", "/who"), ("/bare/who?x=1", "/who"), ("/renamed/who", "/inner/who")]
+    ("asked", "seen"), [("/bare/who", "/bare/who"), ("/bare/who?x=1", "/bare/who"), ("/renamed/who", "/inner/who")]
 )
 def test_rewrites(up: Up, token: str, asked: str, seen: str) -> None:
     with client(up.url, token) as http:

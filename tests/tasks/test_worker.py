@@ -12,6 +12,7 @@ import pytest
 
 from escala.database import Database
 from escala.tasks import File, Output, Task, progress, queue, task
+from escala.tasks import worker as worker_module
 from escala.tasks.job import JobRecord
 from escala.tasks.worker import Worker
 from tests.support import eventually
@@ -197,6 +198,22 @@ async def test_more_jobs_than_places(pool: Database) -> None:
     async with worker(pool, concurrency=3):
         records = await asyncio.gather(*(finished(pool, "double", number=n) for n in range(40)))
     assert [record.result for record in records] == [2 * n for n in range(40)]
+
+
+async def test_a_worker_that_is_full_is_not_deaf(pool: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It claims nothing while all its places are taken, and renews leases all the same."""
+    monkeypatch.setattr(worker_module, "DEAF_SECONDS", 1.5)
+    released.clear()
+    async with worker(pool, concurrency=1) as full:
+        async with pool.connection() as connection:
+            job = await queue.enqueue(connection, "waiting", {}, 0)
+        await state_of(pool, job, lambda record: record.state == "running")
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            assert full.healthy
+            await asyncio.sleep(0.05)
+        released.set()
+        await state_of(pool, job, lambda record: record.finished_at is not None)
 
 
 async def test_drain_lets_jobs_finish(pool: Database) -> None:

@@ -1,11 +1,12 @@
 """The command `escala check`."""
 
-import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
@@ -13,7 +14,7 @@ from rich.table import Table
 from escala.cli.console import err, out, print_table
 from escala.cli.options import File, Settings, open_project
 from escala.config import Address, Service
-from escala.engines import haproxy, postgres_engine, valkey_engine
+from escala.engines import Engine, haproxy, postgres_engine, valkey_engine
 from escala.engines.external import External
 from escala.errors import ConfigError, EngineFailed, EscalaError
 from escala.gateway import certificates
@@ -21,8 +22,10 @@ from escala.gateway.routing import placed_routes
 from escala.project import Project
 from escala.supervisor import ports
 from escala.supervisor.client import Client
-from escala.supervisor.replica import program_path, replica_spec
+from escala.supervisor.replica import environment_for, program_path, replica_name, replica_spec
 from escala.supervisor.replicas import require_sockets
+
+_IMPORT_SECONDS = 60.0
 
 
 def check(file: File = None, settings: Settings = None) -> None:
@@ -45,8 +48,8 @@ def check(file: File = None, settings: Settings = None) -> None:
         raise ConfigError(str(project.file), problems)
     print_table(_services(project))
     out.print()
-    for line in _engines(project):
-        out.print(line)
+    for engine in _engines(project):
+        out.print(f"{engine.name:<10} {'external' if isinstance(engine, External) else 'embedded'}")
     out.print(f"haproxy    {escape(str(binary))}")
     out.print(f"gateway    {project.config.gateway.bind}")
     out.print(f"state      {escape(str(project.layout.state))}")
@@ -65,8 +68,12 @@ def _runs(project: Project) -> bool:
 
 def _load(project: Project, name: str, service: Service) -> str | None:
     """Import a service's target as its replica would, in a process of its own; return what is wrong."""
+    engines = {engine.name: engine.url for engine in _engines(project)}
+    environment = environment_for(
+        project, postgres=engines["postgres"], valkey=engines["valkey"], service=name, replica=replica_name(name, 1)
+    )
     try:
-        spec = replica_spec(project, name, 1, Address("127.0.0.1", 1), os.environ)
+        spec = replica_spec(project, name, 1, Address("127.0.0.1", 1), environment)
     except EscalaError as error:
         return str(error)
     if not spec.cwd.is_dir():
@@ -76,19 +83,33 @@ def _load(project: Project, name: str, service: Service) -> str | None:
         if shutil.which(program, path=program_path()) or (spec.cwd / program).is_file():
             return None
         return f"services.{name}.command: there is no program {program!r}"
-    done = subprocess.run(
-        [*spec.argv, "--check"],
-        cwd=spec.cwd,
-        env=dict(spec.environment),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    try:
+        done = subprocess.run(
+            [*spec.argv, "--check"],
+            cwd=spec.cwd,
+            env=dict(spec.environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_IMPORT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"services.{name}.{service.kind}: importing {service.target} took more than {_IMPORT_SECONDS:g} s"
     if done.returncode == 0:
         return None
     last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
     return f"services.{name}.{service.kind}: {last.removeprefix('error: ')}"
+
+
+def shadowing(folder: Path) -> list[str]:
+    """Return the files and packages in a folder that have the name of a module of the standard library.
+
+    Where the folder is first on Python's path, whatever imports that module later gets them instead.
+    """
+    names = {path.name for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    return sorted(name for name in names if name.removesuffix(".py") in sys.stdlib_module_names)
 
 
 def _services(project: Project) -> Table:
@@ -120,13 +141,17 @@ def _listens_on(service: Service) -> str:
     return f"{pinned}, then {others}" if pinned else others
 
 
-def _engines(project: Project) -> Iterator[str]:
-    config, layout = project.config, project.layout
-    for engine in (postgres_engine(config, layout), valkey_engine(config, layout)):
-        yield f"{engine.name:<10} {'external' if isinstance(engine, External) else 'embedded'}"
+def _engines(project: Project) -> tuple[Engine, Engine]:
+    return postgres_engine(project.config, project.layout), valkey_engine(project.config, project.layout)
 
 
 def _warnings(project: Project) -> Iterator[str]:
+    folders = {project.root / (each.directory or "") for each in project.config.services.values() if not each.command}
+    for folder in sorted(folders):
+        for name in shadowing(folder):
+            module = name.removesuffix(".py")
+            shown = escape(str(folder / name))
+            yield f"{shown} has the name of the standard library's {module!r}; who imports that gets this file"
     if _runs(project):  # and has its ports itself
         return
     gateway = project.config.gateway

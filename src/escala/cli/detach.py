@@ -30,7 +30,7 @@ def start_detached(project: Project, settings: Sequence[str]) -> None:
     options = [word for setting in settings for word in ("--set", setting)]
     with output.open("wb") as target:
         process = subprocess.Popen(
-            [sys.executable, "-m", "escala", "up", "--no-output", "--file", str(project.file), *options],
+            [sys.executable, "-P", "-m", "escala", "up", "--no-output", "--file", str(project.file), *options],
             cwd=project.root,
             stdin=subprocess.DEVNULL,
             stdout=target,
@@ -62,6 +62,6 @@ def _follow(process: "subprocess.Popen[bytes]", client: Client, output: Path) ->
 
 def _is_open(client: Client) -> bool:
     try:
-        return client.status(brief=True).phase == "ready"
+        return client.status(brief=True).is_open
     except NotRunning:
         return False

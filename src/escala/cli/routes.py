@@ -7,10 +7,11 @@ import msgspec
 import typer
 from rich.table import Table
 
+from escala import http_methods
 from escala.cli.console import out, print_table
 from escala.cli.options import File, Settings, open_project
 from escala.config import Policy
-from escala.config.policy import METHODS
+from escala.config.section import ANY_METHOD
 from escala.config.units import format_duration, format_size
 from escala.gateway.routing import Placed, placed_routes
 
@@ -39,8 +40,12 @@ def routes(file: File = None, settings: Settings = None, as_json: AsJson = False
 def _words(placed: Placed) -> Iterator[str]:
     """Say what is not as it is by itself."""
     policy, plain = placed.policy, Policy()
-    if policy.methods != METHODS:
+    if policy.methods == ANY_METHOD:
+        yield "any method"
+    elif policy.methods != http_methods.DEFAULT:
         yield "/".join(policy.methods)
+    if policy.paths != plain.paths:
+        yield f"paths {policy.paths}"
     for limit in policy.rate_limits:
         burst = f" (burst {limit.burst})" if limit.burst else ""
         yield f"{limit.requests} in {format_duration(limit.period)} per {limit.per}{burst}"

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.markup import escape
 
 from escala.cli.console import out, print_table
 from escala.cli.options import File, Settings, open_project
@@ -29,6 +30,8 @@ def status(file: File = None, settings: Settings = None, as_json: AsJson = False
     for service in found.services:
         for line in _about(service):
             out.print(line, markup=False)
+    for problem in found.problems:
+        out.print(f"[red]problem:[/] {escape(problem)}")
     out.print(f"\n{found.project}: {found.phase}, {found.url}, {format_size(total_memory(found))} in all")
     if found.metrics:
         out.print(f"metrics: {found.metrics} and {found.metrics}/routes")

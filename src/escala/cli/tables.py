@@ -14,6 +14,10 @@ _STYLES = {
     "crashing": "red",
     "stopping": "yellow",
     "stopped": "dim",
+    "busy": "yellow",
+    "unwell": "red",
+    "hung": "red",
+    "unreachable": "red",
 }
 
 
@@ -49,6 +53,8 @@ def _counts(each: ServiceStatus | ProcessStatus) -> tuple[str, ...]:
 
 def styled_state(process: ProcessStatus) -> str:
     state = "crashing" if process.crashing else process.state
+    if state == "serving" and process.health != "well":
+        state = process.health
     style = _STYLES.get(state, "")
     return f"[{style}]{state}[/]" if style else state
 

@@ -129,6 +129,7 @@ class View:
             asked = sum(self._asked)
             found = f", {self._asked[0] / asked:.0%} found" if asked else ""
             parts.append(Text(f"shared cache: {asked:,} keys looked up since the last look{found}"))
+        parts += [Text(line, style="red") for line in status.problems]
         parts += [Text(line) for line in about]
         parts += [Text(""), Text(self.said, style="yellow"), Text(KEYS, style="dim")]
         return Group(*parts)

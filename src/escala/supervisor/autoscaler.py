@@ -70,7 +70,7 @@ class Autoscaler:
                 self._emit(Rescaled(name, present, decision.count, decision.why))
 
     async def _sample(self, name: str, service: Service, traffic: Traffic | None) -> Sample | None:
-        ready = sum(replica.child.state == "serving" for replica in self._replicas.staying(name))
+        ready = sum(replica.serves for replica in self._replicas.staying(name))
         now = time.monotonic()
         if service.kind == "tasks":
             if self._rollouts.running(name):

@@ -27,6 +27,8 @@ from escala.supervisor.registry import Registry
 
 PROBE_EVERY = 0.03
 """Seconds between two looks at whether a process is ready."""
+_ABORT_SECONDS = 1.0
+"""How long a process that hangs may take to say where."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,17 @@ class Duties:
 class Child:
     """One entry of the supervisor's table."""
 
-    def __init__(self, name: str, duties: Duties, *, emit: Emit, output: Output, registry: Registry) -> None:
+    def __init__(
+        self,
+        name: str,
+        duties: Duties,
+        *,
+        emit: Emit,
+        output: Output,
+        registry: Registry,
+        clean_up: Callable[[str, int], None] = lambda name, pid: None,
+    ) -> None:
+        """`clean_up` gets the name, and the id of each process of that name that has ended."""
         self.name = name
         self.restarts = 0
         self.ready_at: float | None = None
@@ -61,10 +73,13 @@ class Child:
         self._state: State = "starting"
         self._death = ""
         """How the process ended last, and what it said."""
+        self._fault = ""
+        """Why the process was ended, where it did not end by itself."""
         self._duties = duties
         self._emit = emit
         self._output = output
         self._registry = registry
+        self._clean_up = clean_up
         self._backoff = Backoff()
         self._asked_to_stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -116,6 +131,13 @@ class Child:
         if self.process is not None:
             self.process.kill()
 
+    def abort(self, reason: str) -> None:
+        """End a process that hangs, so that it is started again; a Python replica says first where it hung."""
+        if self.process is not None and not self._fault:
+            self._fault = reason
+            self.process.signal(signal.SIGABRT)
+            asyncio.get_running_loop().call_later(_ABORT_SECONDS, self.process.kill)
+
     def hurry(self) -> None:
         """Let a process that is being stopped leave what it still waits for."""
         if self.process is not None:
@@ -139,7 +161,12 @@ class Child:
 
     async def _run(self) -> None:
         while not self._asked_to_stop.is_set():
-            pause = await self._live()
+            try:
+                pause = await self._live()
+            except Exception as error:  # a bug here, or of what it was made of: it must not end the watch
+                pause = self._failed(error)
+                with contextlib.suppress(Exception):
+                    await self._duties.on_end()
             self.tried.set()
             if pause is None:
                 return
@@ -149,21 +176,26 @@ class Child:
                 async with asyncio.timeout(pause):
                     await self._asked_to_stop.wait()
 
+    def _failed(self, error: Exception) -> float:
+        """Report that a start could not be tried; return the pause until the next one."""
+        if not isinstance(error, EscalaError | OSError | ValueError):
+            message = {"message": f"the watch over {self.name} failed, and goes on", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(message)
+        self.failure = error if isinstance(error, EscalaError) else EngineFailed(self.name, str(error) or repr(error))
+        pause = self._backoff.next()
+        self._emit(StartFailed(self.name, str(error) or repr(error), pause))
+        return pause
+
     async def _live(self) -> float | None:
         """Run the process once, to its end; return the pause until the next start, None where it was asked to end."""
         self._become("starting")
         began = time.monotonic()
         self.failure = None
-        try:
-            spec = await self._duties.prepare()
-            if self._asked_to_stop.is_set():
-                return None
-            self.process = process = await Process.start(spec, self._output)
-        except (EscalaError, OSError, ValueError) as error:
-            self.failure = error if isinstance(error, EscalaError) else EngineFailed(self.name, str(error))
-            pause = self._backoff.next()
-            self._emit(StartFailed(self.name, str(error), pause))
-            return pause
+        self._fault = ""
+        spec = await self._duties.prepare()
+        if self._asked_to_stop.is_set():
+            return None
+        self.process = process = await Process.start(spec, self._output)
         self.pid = process.pid
         self._registry.add(process)
         ended = asyncio.create_task(process.ended(), name=f"end of {self.name}")
@@ -177,14 +209,19 @@ class Child:
                 await process.stop()
         finally:
             asked.cancel()
+            if not ended.done():  # something above failed, and the process lives
+                process.kill()
             code = await ended
             self._become("stopping" if self._asked_to_stop.is_set() else "waiting")
             self.ready_at = self.pid = None
             self._registry.remove(process)
+            self._clean_up(self.name, process.pid)
         if self._asked_to_stop.is_set():
             await process.wait()
             return None
-        self._death = reason = failure or describe_exit(code)  # in case that somebody asks before its output has ended
+        self._death = reason = (
+            failure or self._fault or describe_exit(code)
+        )  # in case that somebody asks before its output has ended
         await self._duties.on_end()
         await process.wait()  # after who must know: somebody of another group may hold the output open
         pause = self._backoff.next()

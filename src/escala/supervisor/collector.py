@@ -48,6 +48,7 @@ def collector_duties(project: Project, lines: Lines) -> Duties:
         name=COLLECTOR,
         argv=(
             sys.executable,
+            "-P",
             "-m",
             "escala.access_log.collector",
             *(str(word) for pair in options.items() for word in pair),

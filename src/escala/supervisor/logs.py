@@ -43,6 +43,12 @@ class Console:
         return self._prefixes[name]
 
 
+class _File(RotatingFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Pass an error on; logging would print a traceback for each line."""
+        raise
+
+
 class Logs:
     """Where each process's lines go."""
 
@@ -50,7 +56,9 @@ class Logs:
         self._folder = folder
         self._console = console
         self._echo = echo
-        self._files: dict[str, RotatingFileHandler] = {}
+        self._files: dict[str, _File] = {}
+        self.failing: dict[str, str] = {}
+        """Logs that cannot be written at the moment, and why: a full disk must not stop the service."""
 
     def sink(self, name: str, shown: Callable[[str], bool]) -> Output:
         """Return where the lines of process `name` go: its file, and those that are `shown` to the console too."""
@@ -66,9 +74,15 @@ class Logs:
         if not lines:
             return
         stamp = datetime.now().astimezone().isoformat(timespec="milliseconds")
-        with contextlib.suppress(OSError):  # a full disk must not stop the service
-            file = self._files.get(name) or self._open(name)
+        file = self._files.get(name) or self._open(name)
+        try:
             file.emit(logging.makeLogRecord({"msg": "\n".join([f"{stamp} {line}" for line in lines])}))
+        except (OSError, ValueError) as error:
+            if name not in self.failing:
+                self._console.write("escala", [f"{file.baseFilename} cannot be written ({error}); its lines are lost"])
+            self.failing[name] = str(getattr(error, "strerror", None) or error)
+        else:
+            self.failing.pop(name, None)
 
     def note(self, line: str) -> None:
         """Keep a line of the supervisor's own, without printing it."""
@@ -83,8 +97,8 @@ class Logs:
         for file in self._files.values():
             file.close()
 
-    def _open(self, name: str) -> RotatingFileHandler:
+    def _open(self, name: str) -> _File:
         path = self._folder / f"{name.replace('/', '-')}.log"
-        file = RotatingFileHandler(path, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT, encoding="utf-8", delay=True)
+        file = _File(path, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT, encoding="utf-8", delay=True)
         self._files[name] = file
         return file

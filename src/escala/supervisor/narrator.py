@@ -67,6 +67,31 @@ class Narrator:
         self._say(f"{event.name} could not start: {event.reason}; next try in {format_duration(event.next_try)}")
 
     @tell.register
+    def _(self, event: events.HealthChanged) -> None:
+        words = {
+            "well": f"is well again (it was {event.before})",
+            "busy": "is busy: it does not say whether it is well, and answers requests or has all it may have",
+            "unwell": "says that it is not well; it gets no requests",
+            "hung": "does not answer; it gets no requests",
+        }
+        tell = self._note if "busy" in {event.before, event.after} else self._say
+        tell(f"{event.name} {words.get(event.after, f'is {event.after}')}")
+
+    @tell.register
+    def _(self, event: events.WriteFailed) -> None:
+        self._say(f"{event.what} cannot be written ({event.reason}); everything else goes on")
+
+    @tell.register
+    def _(self, event: events.WriteRecovered) -> None:
+        self._say(f"{event.what} can be written again")
+
+    @tell.register
+    def _(self, event: events.LeftBehind) -> None:
+        of = event.name or "a process that is gone"
+        what = "a process" if len(event.pids) == 1 else f"{len(event.pids)} processes"
+        self._say(f"{of} left {what} behind (pid {', '.join(map(str, event.pids))}); killed")
+
+    @tell.register
     def _(self, event: events.Opened) -> None:
         self._say(f"open at {event.url} after {format_duration(event.seconds)}")
 

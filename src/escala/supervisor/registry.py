@@ -11,6 +11,7 @@ import psutil
 
 from escala.layout import write_atomically
 from escala.process import Process, has_ended, is_same_process
+from escala.supervisor.records import Records
 
 _STOP_SECONDS = 15.0
 
@@ -29,8 +30,9 @@ class Leftover:
 
 
 class Registry:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, records: Records) -> None:
         self._path = path
+        self._records = records
         self._entries: dict[int, Entry] = {}
 
     def add(self, process: Process) -> None:
@@ -42,6 +44,11 @@ class Registry:
 
     def remove(self, process: Process) -> None:
         if self._entries.pop(process.pid, None):
+            self._write()
+
+    def retry(self) -> None:
+        """Write what could not be written."""
+        if self._path.name in self._records.failing:
             self._write()
 
     def stop_leftovers(self) -> list[Leftover]:
@@ -72,7 +79,8 @@ class Registry:
             return []
 
     def _write(self) -> None:
-        write_atomically(self._path, msgspec.json.encode(list(self._entries.values())).decode())
+        with self._records.attempt(self._path.name):
+            write_atomically(self._path, msgspec.json.encode(list(self._entries.values())).decode())
 
 
 def _rest_of_group(entry: Entry) -> list[int]:

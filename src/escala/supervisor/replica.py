@@ -5,12 +5,14 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from dotenv import dotenv_values
 
 from escala.config import PLATFORM, Config, Endpoint, Service, UnixSocket
 from escala.environment import Environment, is_under
 from escala.errors import EscalaError
+from escala.headers import CHECK, THREADS
 from escala.process import ProcessSpec
 from escala.project import Project
 
@@ -45,7 +47,7 @@ def public_paths(config: Config, service: str) -> list[str]:
         for route in each.routes
         if name == service or (route.split is not None and route.split.service == service)
     ]
-    health = services(config)[service].health
+    health = services(config)[service].health or "/health"
     if health != "tcp":
         prefixes.insert(0, health)
     # Others with "!" say nothing, and each is a change of the environment: a reason to roll the service out anew.
@@ -84,7 +86,7 @@ def replica_spec(
     if service.kind == "command":
         argv = service.words(listens)
     else:
-        argv = _python_argv(directory, service, project.config.max_body(service_name), endpoint)
+        argv = _python_argv(project.config, directory, service_name, service, endpoint)
     processors = sorted(os.sched_getaffinity(0)) if service.affinity and hasattr(os, "sched_getaffinity") else []
     return ProcessSpec(
         name=replica_name(service_name, number),
@@ -122,39 +124,85 @@ def _env_file(project: Project, service_name: str, service: Service) -> dict[str
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _python_argv(directory: Path, service: Service, max_body: int, endpoint: Endpoint) -> tuple[str, ...]:
-    options = {
-        "--root": directory,
+def _python_argv(
+    config: Config, directory: Path, service_name: str, service: Service, endpoint: Endpoint
+) -> tuple[str, ...]:
+    options: dict[str, object] = {
         **{f"--{name.lower()}": value for name, value in _variables(endpoint).items()},
-        "--max-body": max_body,
+        "--max-body": config.max_body(service_name),
         "--stop-timeout": max(0.5, service.stop_timeout - 0.5),  # to end by itself before it is killed
-        "--concurrency": service.concurrency,
     }
-    flags = [*(["--access-log"] if service.access_log else []), *(["--factory"] if service.factory else [])]
+    if service_name != PLATFORM:  # which has nothing of the project's
+        options["--root"] = directory
+    if service.kind == "tasks":
+        options["--concurrency"] = service.concurrency
+    if service.kind == "app":
+        options["--threads"] = service.threads
+    if service.page not in (None, "tcp"):
+        options["--health"] = service.page
     if service.interface != "auto":
-        flags += ["--interface", service.interface]
+        options["--interface"] = service.interface
+    flags = [*(["--access-log"] if service.access_log else []), *(["--factory"] if service.factory else [])]
+    methods = config.methods(service_name)
+    if methods:
+        flags += ["--methods", *methods]
     words = [str(word) for pair in options.items() for word in pair]
-    return (sys.executable, "-m", "escala.replica", service.kind, service.target, *words, *flags)
+    # -P: the working directory is the project's, whose queue.py must not stand in for the standard library's.
+    return (sys.executable, "-P", "-m", "escala.replica", service.kind, service.target, *words, *flags)
 
 
-async def probe(endpoint: Endpoint, health: str) -> None:
-    """Return when the replica says that it is well; raise OSError while it does not.
+Answer = Literal["well", "unwell", "silent"]
+"""silent: it took the question, or would have, and said nothing in time."""
 
-    Well is a status below 400, or 404 from an app that has no such page: the same rule as the gateway's checks. With
-    health "tcp" a connection is enough.
+_PATIENCE = 2.0
+
+
+async def ask(endpoint: Endpoint, page: str | None, name: str) -> Answer:
+    """Ask a replica whether it is well."""
+    try:
+        await probe(endpoint, page, name)
+    except TimeoutError:
+        return "silent"
+    except OSError:
+        return "unwell"
+    return "well"
+
+
+async def probe(endpoint: Endpoint, page: str | None, name: str) -> int | None:
+    """Return when the replica says that it is well; raise OSError while it does not, TimeoutError where it is silent.
+
+    Well is a status below 400, or 404 from an app that has no such page. With the page "tcp" a connection is enough.
+    What is returned is how many requests it can work on at a time, where it says so.
     """
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(_PATIENCE):
         if isinstance(endpoint, UnixSocket):
-            reader, writer = await asyncio.open_unix_connection(endpoint.path)
+            reader, writer = await _connect(endpoint.path)
         else:
             reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
         try:
-            if health == "tcp":
-                return
-            fields = "Host: localhost\r\nX-Forwarded-For: 127.0.0.1\r\nConnection: close\r\n"
-            writer.write(f"GET {health} HTTP/1.1\r\n{fields}\r\n".encode())
-            status = (await reader.readline()).split()
+            if page == "tcp":
+                return None
+            # Over a Unix socket a client has no address, and an app that looks at it would not be well.
+            fields = f"Host: localhost\r\nX-Forwarded-For: 127.0.0.1\r\n{CHECK}: {name}\r\nConnection: close\r\n"
+            writer.write(f"GET {page or '/'} HTTP/1.1\r\n{fields}\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            raise ConnectionError("no answer in HTTP") from error
         finally:
             writer.close()
-    if len(status) < 2 or not (status[1][:1] in b"23" or status[1] == b"404"):
+    status, *fields_read = head.decode("latin-1").split("\r\n")
+    code = status.partition(" ")[2][:3]
+    if not (code[:1] in "23" or code == "404") or not code:
         raise ConnectionError("not well yet")
+    for field in fields_read:
+        key, _, value = field.partition(":")
+        if key.lower() == THREADS.lower() and value.strip().isdigit():
+            return int(value)
+    return None
+
+
+async def _connect(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        return await asyncio.open_unix_connection(path)
+    except BlockingIOError:  # its backlog is full: whoever has so many waiting is silent, not gone
+        raise TimeoutError("the backlog of its socket is full") from None

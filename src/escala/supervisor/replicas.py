@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from escala.config import Address, Endpoint, Service, UnixSocket
 from escala.errors import EscalaError, StartError
@@ -27,6 +27,10 @@ _GONE_SECONDS = 60.0
 
 _NOWHERE = Address("127.0.0.1", 1)
 """Where a replica listens that never came so far as to listen; HAProxy wants to know all the same."""
+
+
+HealthState = Literal["well", "busy", "unwell", "hung"]
+"""See `supervisor.health`."""
 
 
 class Balancing(Protocol):
@@ -50,6 +54,10 @@ class Replica:
     weight: int = FULL_WEIGHT
     drained: bool = False
     """Whether somebody asked that no new requests go to it."""
+    health: HealthState = "well"
+    """What the health watch found last; of a process that has just begun to serve, well."""
+    threads: int | None = None
+    """How many requests it can work on at a time, where it says so."""
     spec: ProcessSpec | None = None
     """What was started last."""
     left: "asyncio.Future[None] | None" = None
@@ -67,11 +75,38 @@ class Replica:
     def state(self) -> ServerState:
         if self.leaving or self.drained:
             return "drain"
-        return "ready" if self.child.state in {"ready", "serving"} else "maint"
+        return "ready" if self.child.state in {"ready", "serving"} and self.is_well else "maint"
+
+    @property
+    def _settings(self) -> Service:
+        return services(self.release.config)[self.service]
+
+    @property
+    def page(self) -> str | None:
+        """What it is asked for."""
+        return self._settings.page
+
+    @property
+    def hangs_after(self) -> float | None:
+        """Seconds of silence after which it is replaced; never in development, where a debugger may hold it."""
+        return None if self.release.single else self._settings.hangs_after
+
+    @property
+    def is_well(self) -> bool:
+        return self.health in {"well", "busy"}
+
+    @property
+    def serves(self) -> bool:
+        """Whether it gets requests, and answers them."""
+        return self.child.state == "serving" and self.is_well
 
     @property
     def server(self) -> Server:
-        return Server(self.number, self.endpoint, self.state, self.weight)
+        return Server(self.number, self.endpoint, self.state, self.weight, self.threads)
+
+    def why(self) -> str:
+        """Say why it does not serve."""
+        return f"it is {self.health}" if self.child.state == "serving" else self.child.why()
 
 
 class Replicas:
@@ -131,12 +166,26 @@ class Replicas:
         """Whether a replica was drained, or is leaving."""
         return name in self._table and self._table[name].state == "drain"
 
+    def health(self, name: str) -> HealthState:
+        return self._table[name].health if name in self._table else "well"
+
+    def why_down(self, service_name: str) -> str:
+        """Say why none of a service's replicas answers requests; nothing where one does, or none is wanted."""
+        mine = self.staying(service_name)
+        fresh = all(replica.child.state == "starting" and not replica.child.restarts for replica in mine)
+        if fresh or any(replica.serves for replica in mine):
+            return ""
+        return "; ".join(f"{replica.name}: {replica.why()}" for replica in mine)
+
     def backends(self) -> list[Backend]:
         """Return the replicas as they are now."""
         return [
             Backend(service_name, tuple(replica.server for replica in self.of(service_name)))
             for service_name in self.services
         ]
+
+    def all(self) -> list[Replica]:
+        return list(self._table.values())
 
     def of(self, service_name: str) -> list[Replica]:
         """Return the replicas of a service, those that leave among them."""
@@ -151,7 +200,9 @@ class Replicas:
         return self._releases.get(service_name, self.project)
 
     def release(self, service_name: str, project: Project) -> None:
-        """Say what new replicas of a service are made from."""
+        """Say what a service's replicas are made from: new ones, and those that are there, which would be the same."""
+        for replica in self.staying(service_name):
+            replica.release = project
         if project is self.project:
             self._releases.pop(service_name, None)
         else:
@@ -220,7 +271,7 @@ class Replicas:
         """Wait until a service has a replica that is ready; raise the reason where it cannot have one."""
         await self._wait_first_of(service_name)
         mine = self.of(service_name)
-        if not any(replica.child.state == "serving" for replica in mine):
+        if not any(replica.serves for replica in mine):
             words = mine[0].child.last_words() if mine else "it has no replica"
             raise EscalaError(f"{service_name} does not become ready: {words}")
 
@@ -232,18 +283,22 @@ class Replicas:
         service = services(release.config)[service_name]
 
         async def prepare() -> ProcessSpec:
-            replica.endpoint = _endpoint(release, service_name, number, before=replica.endpoint)
-            replica.spec = self._spec(release, service_name, number, replica.endpoint)
+            replica.endpoint = _endpoint(replica.release, service_name, number, before=replica.endpoint)
+            replica.spec = self._spec(replica.release, service_name, number, replica.endpoint)
             return replica.spec
 
+        async def probe_it() -> None:
+            replica.threads = await probe(replica.endpoint, replica.page, name)
+
         async def changed(state: ServerState) -> None:
+            replica.health = "well"
             if not replica.leaving:
                 chosen: ServerState = "drain" if replica.drained and state == "ready" else state
-                await self._balancer.tell(service_name, Server(number, replica.endpoint, chosen, replica.weight))
+                await self._balancer.tell(service_name, replace(replica.server, state=chosen))
 
         duties = Duties(
             prepare=prepare,
-            probe=lambda: probe(replica.endpoint, service.health),
+            probe=probe_it,
             start_timeout=service.start_timeout,
             on_ready=lambda: changed("ready"),
             on_end=lambda: changed("maint"),

@@ -86,8 +86,8 @@ class Rollout:
 
     def _spare(self) -> int:
         """Return how many old ones may go now."""
-        self._old.sort(key=lambda replica: replica.child.state == "serving")  # whoever does not serve goes first
-        serving = [replica for replica in (*self._old, *self._fresh) if replica.child.state == "serving"]
+        self._old.sort(key=lambda replica: replica.serves)  # whoever does not serve goes first
+        serving = [replica for replica in (*self._old, *self._fresh) if replica.serves]
         spared = max(0, len(serving) - (self.wanted - self._limits.max_unavailable))
         return min(len(self._old), spared + sum(replica not in serving for replica in self._old))
 
@@ -102,22 +102,22 @@ class Rollout:
             await asyncio.sleep(min(_LOOK_EVERY, self._limits.settle))
             for replica in started:
                 if replica.child.state not in {"serving", "draining"}:
-                    raise Stopped(f"{replica.name} was ready, and ended: {replica.child.why()}")
+                    raise Stopped(f"{replica.name} was ready, and ended: {replica.why()}")
 
     async def _until_serving(self, started: Sequence[Replica]) -> None:
         self._fresh += started
         await asyncio.gather(*(replica.child.wait_tried() for replica in started))
         for replica in started:
-            if replica.child.state != "serving":
-                raise Stopped(f"{replica.name} does not become ready: {replica.child.why()}")
+            if not replica.serves:
+                raise Stopped(f"{replica.name} does not become ready: {replica.why()}")
 
     async def _until_some_may_change(self) -> None:
         """Wait while so many are down, by whatever came between, that nobody can be spared and there is no room."""
         end = time.monotonic() + _PATIENCE
         while self._room() <= 0 and self._spare() <= 0:
             if time.monotonic() > end:
-                down = [each for each in (*self._old, *self._fresh) if each.child.state != "serving"]
-                raise Stopped("; ".join(f"{replica.name}: {replica.child.why()}" for replica in down))
+                down = [each for each in (*self._old, *self._fresh) if not each.serves]
+                raise Stopped("; ".join(f"{replica.name}: {replica.why()}" for replica in down))
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _retire(self, count: int) -> None:
@@ -135,8 +135,8 @@ class Rollout:
             self.service, [str(replica.number) for replica in (*self._old, *self._fresh)], canary.seconds
         )
         fresh, *old = (served[str(replica.number)] for replica in (*self._fresh, *self._old))
-        if self._fresh[0].child.state != "serving":
-            raise Stopped(f"the canary died: {self._fresh[0].child.why()}")
+        if not self._fresh[0].serves:
+            raise Stopped(f"the canary died: {self._fresh[0].why()}")
         verdict = judge(fresh, together(old))
         self._emit(CanaryJudged(self.service, verdict.good, verdict.why))
         if not verdict.good:
@@ -157,18 +157,27 @@ class Rollout:
     async def _go_back(self) -> str:
         """Restore what was there, as far as there is something to restore it from; return in words what serves now."""
         if self._release is self._before:  # the files themselves are what is new, and the old ones are no more
-            serving = [replica for replica in self._fresh if replica.child.state == "serving"]
+            serving = [replica for replica in self._fresh if replica.serves]
             keep = serving[: self.wanted - len(self._old)]
         else:
             back = [self._replicas.add(self.service, self._before) for _ in range(self.wanted - len(self._old))]
             for replica in back:
                 await replica.child.wait_tried()
-            failed = [replica for replica in back if replica.child.state != "serving"]
-            keep = [replica for replica in self._fresh if replica.child.state == "serving"][: len(failed)]
+            failed = [replica for replica in back if not replica.serves]
+            keep = [replica for replica in self._fresh if replica.serves][: len(failed)]
             self._old += back
         for replica in keep:
             await self._replicas.weigh(replica, FULL_WEIGHT)
         await asyncio.gather(*(self._replicas.retire(replica) for replica in self._fresh if replica not in keep))
-        if keep:
-            return f"{len(self._old)} old and {len(keep)} new replicas serve"
-        return f"{len(self._old)} old replica{' serves' if len(self._old) == 1 else 's serve'} on"
+        return _who_serves(sum(replica.serves for replica in self._old), len(keep), len(self._old))
+
+
+def _who_serves(old: int, new: int, all_old: int) -> str:
+    """Say what clients have after a rollout went back: how many of the old replicas serve, and of the new ones."""
+    if not old + new:
+        return "no replica serves: requests get 503 until one starts"
+    if new:
+        return f"{old} old and {new} new replica{' serves' if old + new == 1 else 's serve'}"
+    if old < all_old:
+        return f"{old} of {all_old} old replicas serve{'s' if old == 1 else ''} on"
+    return f"{old} old replica{' serves' if old == 1 else 's serve'} on"

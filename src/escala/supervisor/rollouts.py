@@ -96,7 +96,7 @@ class Rollouts:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await asyncio.sleep(min(_LOOK_EVERY, max(0.0, end - time.monotonic())))
-            if any(r.child.state != "serving" for r in self._replicas.of(service) if str(r.number) == numbers[-1]):
+            if any(not r.serves for r in self._replicas.of(service) if str(r.number) == numbers[-1]):
                 break
         after = await self._counted(service)
         return {number: _between(before.get(number), after.get(number)) for number in numbers}

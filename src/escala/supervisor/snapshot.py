@@ -30,9 +30,13 @@ def describe_service(
     )
 
 
-def describe(child: Child, address: str, *, drained: bool, traffic: Traffic | None) -> ProcessStatus:
+def describe(
+    child: Child, address: str, *, drained: bool = False, health: str = "well", traffic: Traffic | None = None
+) -> ProcessStatus:
     """Return what a child does, without its memory: that takes long to measure (`measure`)."""
     service, _, replica = child.name.partition("/")
+    if health == "well" and child.state == "serving" and not drained and traffic is not None and not traffic.up:
+        health = "unreachable"
     return ProcessStatus(
         service=service,
         replica=replica,
@@ -44,6 +48,7 @@ def describe(child: Child, address: str, *, drained: bool, traffic: Traffic | No
         uptime=time.time() - child.ready_at if child.ready_at else None,
         memory=None,
         drained=drained,
+        health=health,
         inflight=traffic.inflight if traffic else None,
         queued=traffic.queued if traffic else None,
         rate=traffic.rate if traffic else None,

@@ -22,6 +22,9 @@ class ProcessStatus(msgspec.Struct, kw_only=True):
 
     drained: bool = False
     """Whether it gets no new requests."""
+    health: str = "well"
+    """Of a replica that serves: well, busy, unwell or hung (`supervisor.health`); unreachable where it is well, and the
+    gateway cannot connect to it."""
     inflight: int | None = None
     """Requests that it is handling; None for what is no replica behind the gateway."""
     queued: int | None = None
@@ -68,7 +71,9 @@ class CacheStatus(msgspec.Struct, kw_only=True):
 class Status(msgspec.Struct, kw_only=True):
     project: str
     phase: str
-    """starting, ready or stopping"""
+    """starting, ready, degraded (open, with `problems`) or stopping"""
+    problems: list[str] = []
+    """What is wrong although everything was started: a service without a replica that is well, a full disk."""
     pid: int
     url: str
     started_at: float
@@ -83,3 +88,8 @@ class Status(msgspec.Struct, kw_only=True):
     """None where Valkey does not answer, and in a brief answer."""
     metrics: str
     """The URL of the gateway's metrics."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the gateway takes requests."""
+        return self.phase in {"ready", "degraded"}

@@ -43,10 +43,13 @@ from escala.supervisor.collector import COLLECTOR, Lines, collector_duties
 from escala.supervisor.control import Control
 from escala.supervisor.doors import Doors
 from escala.supervisor.engines import Engines
+from escala.supervisor.health import HealthWatch
 from escala.supervisor.lock import Lock
 from escala.supervisor.logs import Logs
 from escala.supervisor.messages import Applied, Canary
 from escala.supervisor.notify import notify
+from escala.supervisor.orphans import Orphans
+from escala.supervisor.records import Records
 from escala.supervisor.recycler import Recycler
 from escala.supervisor.registry import Registry
 from escala.supervisor.replica import environment_for
@@ -77,7 +80,9 @@ class Supervisor:
         self._logs = logs
         self._emit = emit
         self._lock = Lock(project)
-        self._registry = Registry(project.layout.processes)
+        self._records = Records(emit)
+        self._registry = Registry(project.layout.processes, self._records)
+        self._orphans = Orphans(emit)
         self._engines = Engines(project, self._make_child, emit)
         self._revocations = Revocations()
         self._gateway = Gateway(project.root, project.layout, self._plan, self._revocations)
@@ -88,6 +93,7 @@ class Supervisor:
         self._rollouts = Rollouts(self._replicas, self._balancer, emit)
         self._backlog = Backlog(lambda: self._engines.postgres_url)
         self._autoscaler = Autoscaler(self._replicas, self._balancer, self._rollouts, self._backlog, emit)
+        self._health = HealthWatch(self._replicas, self._balancer, emit)
         self._recycler = Recycler(self._replicas, self._balancer, self._rollouts, emit)
         self._application = Application(self._gateway, self._balancer, self._replicas, self._rollouts, self._adopt)
         self._keeper = RevocationKeeper(
@@ -115,6 +121,7 @@ class Supervisor:
         self.project.layout.create()
         self._lock.take()
         control = Control(self.project.layout.control_socket, self)
+        self._orphans.adopt()
         self._listen_to_signals()
         control.start()
         try:
@@ -148,14 +155,16 @@ class Supervisor:
         for name, child in self._children().items():
             service, _, number = name.partition("/")
             counted = traffic.get((service, number)) if number else None
-            drained = self._replicas.gets_no_requests(name)
-            processes.append(describe(child, self._address(name), drained=drained, traffic=counted))
+            drained, health = self._replicas.gets_no_requests(name), self._replicas.health(name)
+            processes.append(describe(child, self._address(name), drained=drained, health=health, traffic=counted))
         if not brief:
             await asyncio.to_thread(measure, processes)
         admin = self._doors.admin if self._doors else None
+        problems = self._problems()
         return Status(
             project=self.project.name,
-            phase=self._phase,
+            phase="degraded" if problems and self._phase == "ready" else self._phase,
+            problems=problems,
             pid=os.getpid(),
             url=self._url,
             started_at=self._started_at,
@@ -176,6 +185,15 @@ class Supervisor:
             cache=None if brief else await self._cache(),
             metrics=f"{admin.url}/metrics" if admin else "",
         )
+
+    def _problems(self) -> list[str]:
+        """Return what is wrong although everything was started."""
+        logs = {f"the log of {name}": reason for name, reason in self._logs.failing.items()}
+        unwritten = {**logs, **self._records.failing}
+        return [
+            *(f"{what} cannot be written: {reason}" for what, reason in unwritten.items()),
+            *(f"{name}: {why}" for name in self._replicas.services if (why := self._replicas.why_down(name))),
+        ]
 
     async def _jobs(self) -> JobsStatus | None:
         workers = any(service.kind == "tasks" for service in self._replicas.services.values())
@@ -267,6 +285,7 @@ class Supervisor:
     # The start, step by step
 
     async def _start(self) -> None:
+        self._orphans.loop.start()
         for leftover in await asyncio.to_thread(self._registry.stop_leftovers):
             self._emit(LeftoverStopped(leftover.name, leftover.pid))
         self.project.layout.clear_replica_sockets()
@@ -288,6 +307,7 @@ class Supervisor:
         self._keeper.start()
         self._autoscaler.loop.start()
         self._recycler.loop.start()
+        self._health.loop.start()
 
     async def _unless_stopped(self, step: Coroutine[Any, Any, Result]) -> Result:
         """Do `step`; give it up when somebody asks to stop."""
@@ -348,6 +368,7 @@ class Supervisor:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._wake.wait()
             notify("WATCHDOG=1")
+            self._registry.retry()
             child = self._gateway_child
             if not self.project.layout.control_socket.exists():
                 self.ask_to_stop("the state folder was removed")
@@ -371,7 +392,8 @@ class Supervisor:
         self._emit(Stopping(self._stop_reasons[0] if self._stop_reasons else "the start failed"))
         if self._hanging_up is not None:
             self._hanging_up.cancel()
-        working = (self._keeper, self._autoscaler.loop, self._recycler.loop, self._rollouts)
+        loops = (self._autoscaler.loop, self._recycler.loop, self._health.loop)
+        working = (self._keeper, *loops, self._rollouts)
         self._say_failures(await asyncio.gather(*(each.stop() for each in working), return_exceptions=True))
         await self._backlog.close()
         await self._replicas.stop_leaving()
@@ -382,6 +404,8 @@ class Supervisor:
         await self._stop_all([*self._replicas.children.values(), *collector])
         self.project.layout.clear_replica_sockets()
         await self._stop_all(self._engines.children.values())
+        await self._orphans.loop.stop()
+        self._orphans.end_all()
         if self._doors is not None:
             self._doors.close()
         if self._lines is not None:
@@ -451,7 +475,8 @@ class Supervisor:
 
     def _make_child(self, name: str, duties: Duties) -> Child:
         output = self._logs.sink(name, self._shown(name))
-        return Child(name, duties, emit=self._emit, output=output, registry=self._registry)
+        clean_up = self._orphans.end_of if "/" in name else lambda name, pid: None
+        return Child(name, duties, emit=self._emit, output=output, registry=self._registry, clean_up=clean_up)
 
     def _shown(self, name: str) -> Callable[[str], bool]:
         """Return which lines of a process are for the console: of engines none, of HAProxy only requests."""

@@ -72,14 +72,14 @@ class Worker:
         self._database = database
         self._concurrency = concurrency
         self._handlers = HandlerThread(context, threads=concurrency)
-        self._polled_at = time.monotonic()
+        self._reached_at = time.monotonic()
         self._free = asyncio.Event()
         self._free.set()
         self._stopping = asyncio.Event()
 
     @property
     def healthy(self) -> bool:
-        return time.monotonic() - self._polled_at < DEAF_SECONDS
+        return time.monotonic() - self._reached_at < DEAF_SECONDS
 
     async def run(self) -> None:
         """Work until `stop` is called; then give unfinished jobs back."""
@@ -128,7 +128,7 @@ class Worker:
         room = self._concurrency - len(self.attempts)
         async with self._database.connection() as connection:
             claimed = await queue.claim(connection, self.owner, list(self.tasks), room)
-        self._polled_at = time.monotonic()
+        self._reached_at = time.monotonic()
         for job in claimed:
             attempt = self.attempts[job.id] = Attempt(job)
             attempt.runner = asyncio.create_task(self._attempt(attempt), name=f"job {job.id}")
@@ -197,6 +197,7 @@ class Worker:
         if held:
             async with self._database.connection() as connection:
                 ours = await queue.renew(connection, self.owner, held)
+            self._reached_at = time.monotonic()  # a worker that has all it may have claims nothing for long
             for lost in {job.id for job in held} - ours:
                 attempt = self.attempts.get(lost)
                 if attempt and attempt.runner:
@@ -207,6 +208,7 @@ class Worker:
     async def _rescue(self) -> bool:
         async with self._database.connection() as connection:
             again, poison = await queue.rescue(connection)
+        self._reached_at = time.monotonic()
         for job in again:
             log.warning("job %s was left by a worker that ended; it waits again", job)
         for job in poison:
