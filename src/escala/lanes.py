@@ -8,5 +8,10 @@ def lane_name(service: str, number: int) -> str:
     return f"{service}{_SEPARATOR}{number}" if number else service
 
 
+def websocket_lane(service: str) -> str:
+    """Return the name of the lane of a service's WebSockets."""
+    return f"{service}{_SEPARATOR}websockets"
+
+
 def service_of(lane: str) -> str:
     return lane.partition(_SEPARATOR)[0]

@@ -91,7 +91,10 @@ def test_it_names_every_option() -> None:
         "services.*.start_timeout",
         "services.*.stop_timeout",
         "services.*.concurrency",
-        "services.*.health",
+        "services.*.threads",
+        "gateway.max_head",
+        "gateway.balance.websockets",
+        "gateway.paths",
         "project.state",
     ],
 )

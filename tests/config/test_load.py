@@ -107,6 +107,14 @@ def test_all_errors_at_once_with_path_value_and_suggestion(tmp_path: Path) -> No
         ('tasks = "t"', "services.b: exactly one of app, command and tasks says what to run; found app and tasks"),
         ("ports = [1, 2]", "2 ports for at most 1 replicas"),
         ('replicas = "many"', "expected a number, or a table with min and max; received 'many'"),
+        ('methods = ["get"]', "methods are told apart by their case; write 'GET'"),
+        ('methods = ["GET", "*"]', 'expected a list of methods, or "any"'),
+        ("methods = []", 'expected a list of methods, or "any"'),
+        ('methods = ["CONNECT"]', "CONNECT asks for a tunnel"),
+        ('paths = "asis"', "services.b.paths: expected 'strict' or 'as-is'; received 'asis'"),
+        ("hang_timeout = 30", 'services.b.hang_timeout: expected a duration such as "30s", or false; received 30'),
+        ('balance = { sticky = "header:Cookie" }', "no service names a session in this header"),
+        ('balance = { sticky = "header:" }', "expected a cookie's name"),
         ("routes = [5]", "expected a path, or a table with a path; received 5"),
         ("replicas = { min = 3, max = 2 }", "max (2) is below min (3)"),
         ('routes = ["/a/../b"]', '"." or ".." segments'),
@@ -194,3 +202,18 @@ def test_addresses(text: str, address: tuple[str, int], url: str) -> None:
 def test_bad_addresses(text: object) -> None:
     with pytest.raises(ValueError, match="expected an address"):
         parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("gateway.forwarded=['10.0.0.1/8']", 'expected an address or a network such as "10.0.0.0/8"'),
+        ("gateway.forwarded=['fe80::1%eth0']", 'expected an address or a network such as "10.0.0.0/8"'),
+        ("gateway.proxy_protocol=true", "proxy_protocol needs forwarded: the addresses that speak it"),
+        ("gateway.max_head=1KiB", "gateway.max_head: expected at least 8192"),
+        ("dev.watch=[5]", "dev.watch[0]: expected a text"),
+    ],
+)
+def test_what_the_gateway_cannot_be(tmp_path: Path, setting: str, expected: str) -> None:
+    (found,) = problems(tmp_path, GOOD, None, setting)
+    assert expected in found

@@ -12,6 +12,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 calls = 0
+left = 0
 attempts: dict[str, int] = {}
 
 
@@ -25,6 +26,7 @@ async def echo(request: Request) -> Response:
             "replica": os.environ["ESCALA_REPLICA"],
             "method": request.method,
             "path": request.url.path,
+            "raw": request.scope["raw_path"].decode(),
             "query": request.url.query,
             "headers": dict(request.headers),
             "client": request.client.host if request.client else None,
@@ -34,12 +36,21 @@ async def echo(request: Request) -> Response:
         headers={
             **({"X-Frame-Options": "SAMEORIGIN"} if "own-header" in request.query_params else {}),
             **({"Set-Cookie": "a=b"} if "set-cookie" in request.query_params else {}),
+            **({"X-Large": "x" * int(request.query_params["head"])} if "head" in request.query_params else {}),
         },
     )
 
 
 async def slow(request: Request) -> Response:
-    """Answer after a while, or, with ?until=PATH, when that file is there."""
+    """Answer after a while, or, with ?until=PATH, when that file is there; count clients that left before."""
+    global left
+    if "left" in request.query_params:
+        return JSONResponse({"left": left})
+    while "until-left" in request.query_params:
+        if await request.is_disconnected():
+            left += 1
+            break
+        await asyncio.sleep(0.02)
     await asyncio.sleep(float(request.query_params.get("seconds", "1")))
     while "until" in request.query_params and not Path(request.query_params["until"]).exists():
         await asyncio.sleep(0.02)

@@ -17,6 +17,7 @@ name = "gate"
 [gateway]
 bind = "127.0.0.1:{port}"
 threads = 2
+forwarded = ["127.0.0.9", "10.0.0.0/8"]
 
 [auth]
 remember_for = "10s"
@@ -48,7 +49,44 @@ routes = [
     {{ path = "/hosted", hosts = ["a.example", "*.b.example"] }},
     {{ path = "/canary", split = {{ service = "next", percent = 30 }} }},
     {{ path = "/outer", to = "/inner/deep" }},
+    {{ path = "/dav", methods = "any" }},
+    {{ path = "/ask", methods = ["GET", "QUERY", "PROPFIND"] }},
+    {{ path = "/files", paths = "as-is" }},
+    {{ path = "/files/secret", scopes = ["a"] }},
 ]
+
+[services.fast]
+app = "tests.gateway.mounted:fast"
+routes = [{{ path = "/fast", to = "/" }}, {{ path = "/open-fast", to = "/", public = true, cache = "1m" }}]
+
+[services.flask]
+app = "tests.gateway.mounted:wsgi"
+threads = 3
+balance = {{ queue_timeout = "10s" }}
+routes = [{{ path = "/flask", to = "/" }}]
+
+[services.named]
+app = "tests.gateway.sessions:plain"
+replicas = 3
+balance = {{ sticky = "header:X-Session", algorithm = "roundrobin" }}
+routes = ["/named", {{ path = "/named-open", to = "/named", public = true, cache = "1m" }}]
+
+[services.mcp]
+app = "tests.gateway.sessions:mcp"
+replicas = 3
+balance = {{ sticky = "header:Mcp-Session-Id", algorithm = "roundrobin" }}
+routes = ["/mcp"]
+
+[services.cookied]
+app = "tests.gateway.app:app"
+replicas = 2
+balance = {{ sticky = "replica" }}
+routes = [{{ path = "/cookied", public = true, cache = "1m" }}]
+
+[services.closing]
+command = "{python} -m tests.gateway.closing $PORT"
+health = "tcp"
+routes = ["/closing"]
 
 [services.next]
 app = "tests.gateway.app:app"

@@ -251,17 +251,18 @@ def test_a_full_queue_is_503_and_order_is_kept(gate: Up, make_token: Callable[..
     assert refused.headers["retry-after"] == "1"
 
 
-def test_who_waits_too_long_gets_503(gate: Up, make_token: Callable[..., str]) -> None:
-    token = make_token()
+def test_who_waits_too_long_gets_503(gate: Up, make_token: Callable[..., str], tmp_path: Path) -> None:
+    token, done = make_token(), tmp_path / "done"
 
-    def ask(seconds: float) -> int:
+    def ask(query: str) -> int:
         with client(gate.url, token) as own:
-            return own.get(f"/busy?seconds={seconds}").status_code
+            return own.get(f"/busy?seconds=0&{query}").status_code
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(ask, 3.0)
+        first = pool.submit(ask, f"until={done}")
         wait_until(lambda: sum(p["inflight"] or 0 for p in gate.replicas("busy")) == 1, "the replica is busy")
-        assert pool.submit(ask, 0.0).result() == 503
+        assert pool.submit(ask, "").result() == 503
+        done.touch()
         assert first.result() == 200
 
 
@@ -328,7 +329,7 @@ def test_one_is_filled_before_the_next(gate: Up, http: httpx.Client, make_token:
     assert {http.get("/filled").text for _ in range(10)} == {"filled/1"}
     with ThreadPoolExecutor(3) as pool:
         held = [
-            pool.submit(httpx.get, f"{gate.url}/filled?hold=0.5", headers={"Authorization": f"Bearer {make_token()}"})
+            pool.submit(httpx.get, f"{gate.url}/filled?hold=3", headers={"Authorization": f"Bearer {make_token()}"})
             for _ in range(3)
         ]
         answered = Counter(each.result().text for each in held)

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from escala import http_methods
 from escala.auth.certificate import self_signed
 from escala.auth.keys import KeyStore
 from escala.config import Config
-from escala.config.policy import METHODS
 from escala.engines import haproxy
 from escala.gateway.gateway import HOLD
 from escala.gateway.limits import LONGEST_ROUTE
@@ -82,7 +82,12 @@ policy: dict[str, st.SearchStrategy[object]] = {
     "scopes": st.lists(scope, max_size=40),
     "timeout": duration,
     "idle_timeout": duration,
-    "methods": st.lists(st.sampled_from(METHODS), min_size=1, max_size=3),
+    "methods": st.one_of(
+        st.just("any"),
+        st.lists(st.sampled_from((*http_methods.DEFAULT, "PROPFIND")), min_size=1, max_size=3),
+        st.lists(st.from_regex(r"[A-Z][A-Z0-9!+.^_~-]{0,12}", fullmatch=True), min_size=1, max_size=80),
+    ),
+    "paths": st.sampled_from(["strict", "as-is"]),
     "hosts": st.lists(host, max_size=2),
     "max_body": st.integers(1, 10**6).map(lambda n: f"{n}B"),
     "retry": st.booleans(),
@@ -105,7 +110,8 @@ balance = st.one_of(
     st.fixed_dictionaries(
         {"algorithm": st.sampled_from(["leastconn", "roundrobin", "random", "first"])},
         optional={
-            "sticky": st.just("c"),
+            "sticky": st.sampled_from(["c", "header:X-Session"]),
+            "websockets": st.integers(1, 10),
             "queue": st.integers(1, 10),
             "slow_start": duration,
             "retries": st.integers(0, 2),
@@ -143,7 +149,16 @@ tables = st.fixed_dictionaries(
     },
     optional={
         "auth": st.fixed_dictionaries({}, optional={"issuer": scope, "audience": scope}),
-        "gateway": st.fixed_dictionaries({}, optional={"balance": balance, **policy}),
+        "gateway": st.fixed_dictionaries(
+            {},
+            optional={
+                "balance": balance,
+                "max_head": st.integers(8, 256).map(lambda n: f"{n}KiB"),
+                "forwarded": st.lists(st.ip_addresses().map(str), min_size=1, max_size=90),
+                "proxy_protocol": st.booleans(),
+                **policy,
+            },
+        ),
     },
 )
 

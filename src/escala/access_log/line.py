@@ -26,6 +26,7 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
     service: str | None
     replica: str | None
     status: int
+    """499 where the client left before it was answered, which HTTP has no status for."""
     received: int
     """Bytes from the client."""
     sent: int
@@ -79,6 +80,16 @@ class _Sent(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fals
     protocol: str
     path: str
 
+    def _client_left(self) -> bool:
+        """Whether the client was gone before an answer began (HAProxy's manual, section 8.5).
+
+        HAProxy has -1 for who left the queue, and 400, of which the frontend makes 408, for who left a replica that was
+        at work. Time-outs have a small "c".
+        """
+        return self.termination[:1] == "C" and (
+            self.status == -1 or (self.status in (400, 408) and self.response == -1)
+        )
+
     def entry(self) -> Entry:
         return Entry(
             time=self.time,
@@ -89,7 +100,7 @@ class _Sent(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fals
             route=_known(self.route),
             service=_known(service_of(self.service)),
             replica=_known(self.replica),
-            status=self.status,
+            status=CLIENT_LEFT if self._client_left() else self.status,
             received=self.received,
             sent=int(self.sent),
             head=self.head,
@@ -104,6 +115,9 @@ class _Sent(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fals
             termination=self.termination[:2],
         )
 
+
+CLIENT_LEFT = 499
+"""As nginx has it."""
 
 _FIELDS = len(_Sent.__struct_fields__)
 _decoder = msgspec.json.Decoder(list[_Sent], strict=False)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from escala.config.section import CookieName, HashKey, Section
+from escala.config.section import HashKey, Section, Sticky
 from escala.config.units import Timeout
 
 
@@ -12,7 +12,8 @@ class Capacity(Section):
     """What may be said of a service and of one of its routes."""
 
     inflight: int = Field(default=128, ge=1, le=100_000)
-    """Requests that one replica gets at a time; further ones wait in the gateway, first come, first served."""
+    """Requests that one replica gets at a time; further ones wait in the gateway, first come, first served. A WSGI app
+    gets as many as it has `threads` unless this is given."""
     queue: int = Field(default=1024, ge=1, le=1_000_000)
     """Requests that wait while every replica is full; one more gets 503."""
     queue_timeout: Timeout = 5.0
@@ -29,8 +30,12 @@ class Balance(Capacity):
     hash: the same replica for the same `hash_on`, consistently."""
     hash_on: HashKey | None = None
     """What is hashed: "header:NAME", "cookie:NAME" or "query:NAME"."""
-    sticky: CookieName | None = None
-    """A cookie, set by the gateway, that keeps a browser at its replica."""
+    sticky: Sticky | None = None
+    """What keeps a client at its replica: a cookie's name, which the gateway sets; or "header:NAME" of a header in
+    which the service names a session, and the client repeats it (MCP: "header:Mcp-Session-Id")."""
+    websockets: int = Field(default=1024, ge=1, le=100_000)
+    """WebSockets that one replica of an app holds at a time, apart from its requests; of a `command` too where this is
+    given, and otherwise they count as requests."""
     slow_start: Timeout | None = None
     """How long a new replica's share grows to the full one."""
 

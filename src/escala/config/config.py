@@ -5,9 +5,11 @@ from collections.abc import Iterator
 
 from pydantic import Field, model_validator
 
+from escala import http_methods
 from escala.config.auth import Auth
 from escala.config.balance import Balance, merged
 from escala.config.cache import Cache
+from escala.config.dev import Dev
 from escala.config.engines import Engines
 from escala.config.gateway import Gateway
 from escala.config.policy import Policy, effective
@@ -30,6 +32,7 @@ class Config(Section):
     auth: Auth = Auth()
     engines: Engines = Engines()
     cache: Cache = Cache()
+    dev: Dev = Dev()
     services: dict[Name, Service] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -93,11 +96,22 @@ class Config(Section):
         above = self.services.get(service)
         return effective(self.gateway, *([above] if above else []), route)
 
+    def policies(self, service: str) -> list[Policy]:
+        """Return what holds for the routes whose requests may reach a service."""
+        return [
+            self.policy(name, route)
+            for name, _, route in self._every_route()
+            if name == service or (route.split is not None and route.split.service == service)
+        ]
+
     def max_body(self, service: str) -> int:
         """Return the largest request body that any route lets through to a service."""
-        routes = [(name, route) for name, _, route in self._every_route()]
-        reaching = [(n, r) for n, r in routes if n == service or (r.split is not None and r.split.service == service)]
-        return max((self.policy(n, r).max_body for n, r in reaching), default=self.gateway.max_body)
+        return max((policy.max_body for policy in self.policies(service)), default=self.gateway.max_body)
+
+    def methods(self, service: str) -> list[str]:
+        """Return the methods that routes let through to a service, without the usual ones; "*" is any."""
+        found = {method for policy in self.policies(service) for method in policy.methods}
+        return sorted(found - set(http_methods.DEFAULT))
 
     def balance(self, service: str, route: Route | None = None) -> Balance:
         """Return how requests are spread over the replicas of a service, those of one route where it is named."""

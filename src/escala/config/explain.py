@@ -45,6 +45,7 @@ def _lines(details: ErrorDetails, root: type[BaseModel]) -> Iterator[str]:
 
 
 _MESSAGES = {
+    "literal_error": "expected {expected}",
     "string_type": "expected a text",
     "int_type": "expected a whole number",
     "bool_type": "expected true or false",

@@ -4,11 +4,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from escala.config.section import HeaderName, HeaderValue, HostPattern, Many, Origin, Scope, Section
+from escala import http_methods
+from escala.config.section import (
+    HeaderName,
+    HeaderValue,
+    HostPattern,
+    Many,
+    Method,
+    Methods,
+    Origin,
+    Scope,
+    Section,
+)
 from escala.config.units import LONGEST_TIMEOUT, Duration, Size, Timeout
-
-Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-METHODS: tuple[Method, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -73,8 +81,11 @@ class Cors(Section):
 
 
 class Policy(Section):
-    methods: Many[Method] = Field(default=METHODS, min_length=1)
-    """What requests may do; other methods get 405."""
+    methods: Methods = http_methods.DEFAULT
+    """What requests may do, as a list, or "any"; other methods get 405."""
+    paths: Literal["strict", "as-is"] = "strict"
+    """Whether paths that servers read in more than one way (encoded slashes, empty segments, parameters) get 400, or go
+    to the service unread, where all readings lead to this route."""
     public: bool = False
     """Whether requests need no token."""
     scopes: Many[Scope] = ()

@@ -1,11 +1,13 @@
 """What all sections of escala.toml share."""
 
+import ipaddress
 import re
 import shlex
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from escala import http_methods
 from escala.hosts import LABEL
 
 
@@ -30,6 +32,25 @@ def matching(pattern: str, expected: str) -> AfterValidator:
 Item = TypeVar("Item")
 Many = Annotated[tuple[Item, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 """A TOML list, frozen."""
+
+ANY_METHOD = ("*",)
+"""What `methods = "any"` is read as."""
+
+
+def _capitals(method: str) -> str:
+    if method == "CONNECT":
+        raise ValueError("CONNECT asks for a tunnel to somewhere else, which no route is")
+    if method.upper() in http_methods.PARSED and method != method.upper():
+        raise ValueError(f"methods are told apart by their case; write {method.upper()!r}")
+    return method
+
+
+def _methods(value: Any) -> Any:
+    if value == "any":
+        return ANY_METHOD
+    if isinstance(value, list | tuple) and (value == ANY_METHOD or (value and "*" not in value)):
+        return tuple(value)
+    raise ValueError('expected a list of methods, or "any"')
 
 
 def _words(command: str) -> str:
@@ -89,9 +110,34 @@ HeaderName = Annotated[
     AfterValidator(_not_of_the_connection),
 ]
 HeaderValue = Annotated[str, matching(r"[\x20-\x7e]{0,2048}", "one line of printable ASCII, at most 2,048 characters")]
-CookieName = Annotated[
-    str, matching(r"[A-Za-z][A-Za-z0-9_-]{0,63}", "a cookie's name of letters, digits, _ and -, the first a letter")
+_NO_SESSIONS = {
+    *("host", "authorization", "cookie", "set-cookie", "forwarded", "x-request-id", "x-real-ip", "traceparent"),
+    *("content-type", "content-length", "transfer-encoding", "connection", "upgrade", "location"),
+}
+
+
+def _names_a_session(sticky: str) -> str:
+    name = sticky.partition(":")[2].lower()
+    if name in _NO_SESSIONS or name.startswith(("x-forwarded", "x-escala")):
+        raise ValueError("no service names a session in this header: it is the gateway's or the connection's")
+    return sticky
+
+
+Sticky = Annotated[
+    str,
+    matching(
+        r"[A-Za-z][A-Za-z0-9_-]{0,63}|header:[A-Za-z0-9][A-Za-z0-9_-]{0,63}",
+        'a cookie\'s name of letters, digits, _ and -, the first a letter; or a header such as "header:Mcp-Session-Id"',
+    ),
+    AfterValidator(_names_a_session),
 ]
+Method = Annotated[
+    str,
+    matching(r"[A-Za-z][A-Za-z0-9!+.^_~-]{0,39}|\*", "a method such as PROPFIND, of letters, digits and ! + . ^ _ ~ -"),
+    AfterValidator(_capitals),
+]
+Methods = Annotated[tuple[Method, ...], BeforeValidator(_methods), Field(min_length=1)]
+"""Methods by name (RFC 9110, section 9.1: capitals count), or "any"."""
 HashKey = Annotated[
     str,
     matching(r"(header|cookie|query):[A-Za-z0-9][A-Za-z0-9_-]{0,63}", 'what to hash, such as "header:X-Tenant"'),
@@ -111,3 +157,18 @@ Origin = Annotated[
         'an origin such as "https://shop.example"',
     ),
 ]
+
+
+def _network(value: str) -> str:
+    try:
+        if "%" not in value:  # a zone, which HAProxy does not know
+            return str(ipaddress.ip_network(value))
+    except ValueError:
+        pass
+    raise ValueError('expected an address or a network such as "10.0.0.0/8"')
+
+
+Network = Annotated[str, AfterValidator(_network)]
+"""An IPv4 or IPv6 address, or a network of them, as HAProxy writes it."""
+
+FilePattern = Annotated[str, matching(r"[^\0]{1,255}", 'a pattern of files such as "*.py" or "data/*.json"')]

@@ -3,9 +3,9 @@
 import re
 import shlex
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from escala.config.address import Port
 from escala.config.balance import Balance
@@ -13,14 +13,25 @@ from escala.config.policy import Policy
 from escala.config.replicas import Replicas, Rollout
 from escala.config.route import Route
 from escala.config.section import CommandLine, Health, Many, VariableName, VariableValue, matching
-from escala.config.units import Duration, Size
+from escala.config.units import Duration, Size, parse_duration
 
 Target = Annotated[
     str, matching(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", 'a module and an attribute such as "shop.main:app"')
 ]
 Module = Annotated[str, matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", 'a module such as "shop.tasks"')]
 
+_HANG_SECONDS = 30.0
+
 _WHERE = re.compile(r"\$(?:(PORT|SOCKET)\b|\{(PORT|SOCKET)\})")
+
+
+def _duration_or_false(value: Any) -> float | bool:
+    if value is False:
+        return False
+    try:
+        return parse_duration(value)
+    except ValueError:
+        raise ValueError('expected a duration such as "30s", or false') from None
 
 
 class Service(Policy):
@@ -41,9 +52,15 @@ class Service(Policy):
     """Ports of 127.0.0.1 for the first replicas, in order. Others listen on Unix sockets, or on free ports where a
     `command` has no $SOCKET."""
     routes: Many[Route] = ()
-    health: Health = "/health"
-    """Where a replica is asked whether it is well: below 400 says yes, and so does 404 where there is no such page;
-    "tcp" is content with a connection."""
+    threads: int = Field(default=10, ge=1, le=1000)
+    """Requests that a WSGI app works on at a time, each in a thread."""
+    health: Health | None = None
+    """A page that says whether a replica is well: below 400 says yes, and so does 404 where there is no such page;
+    "tcp" is content with a connection. Unless given, an `app` is well when its program answers, and a `command` is
+    asked for /health."""
+    hang_timeout: Annotated[float | bool, BeforeValidator(_duration_or_false)] | None = None
+    """How long a replica may go without answering either that question or any request before it is replaced: 30s
+    unless given, and for a `command`, whose threads may all be busy, never; false is never."""
     protocol: Literal["http1", "h2"] = "http1"
     """What the replicas speak; h2 is HTTP/2 without TLS, as gRPC servers do."""
     balance: Balance = Balance()
@@ -94,6 +111,18 @@ class Service(Policy):
     @property
     def kind(self) -> Literal["app", "command", "tasks"]:
         return "app" if self.app else "command" if self.command else "tasks"
+
+    @property
+    def page(self) -> str | None:
+        """What a replica is asked for; None for an app whose own program answers."""
+        return self.health or (None if self.kind == "app" else "/health")
+
+    @property
+    def hangs_after(self) -> float | None:
+        """Seconds of silence after which a replica is replaced."""
+        if self.hang_timeout is None:
+            return None if self.kind == "command" else _HANG_SECONDS
+        return self.hang_timeout or None
 
     @property
     def on_socket(self) -> bool:

@@ -10,7 +10,7 @@ from escala.auth.keys import KeyStore
 from escala.config import Address, Config, Endpoint, Service
 from escala.engines import haproxy
 from escala.gateway import certificates
-from escala.gateway.backend import server_options
+from escala.gateway.backend import inflight, server_options
 from escala.gateway.blame import explained
 from escala.gateway.render import render
 from escala.gateway.revocations import Revocations
@@ -135,7 +135,7 @@ class Gateway:
         """Let the balancer know how a replica is now; of a service that it does not have yet, a reload will tell."""
         if (service, server.number) in self._laid.known or server.state == "ready":
             for lane in self._laid.lanes.get(service, ()):
-                await self.runtime.apply(lane.name, server)
+                await self.runtime.apply(lane.name, server, inflight(server, lane.balance))
 
     async def add(self, service: str, server: Server) -> None:
         """Make a replica known to the balancer, unless it is."""

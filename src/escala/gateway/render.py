@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from escala.config import Config, Service
 from escala.gateway import limits, tokens
-from escala.gateway.backend import backend, cache_name
+from escala.gateway.backend import CHANGED, backend, cache_name, changed_table
 from escala.gateway.frontend import WORKER, frontend
 from escala.gateway.routing import Placed, lanes, placed_routes
 from escala.gateway.rules import folded
@@ -16,6 +16,11 @@ from escala.gateway.upstream import Backend, Surroundings
 
 LONGEST_DRAIN = 600.0
 """Seconds after which a worker that was replaced by a reload ends, whatever it still has."""
+
+MOST_HEADERS = 256
+"""Header lines of a request or an answer."""
+_REWRITE_BYTES = 1024
+"""Of a buffer, for headers that are added."""
 
 _CACHE_MEGABYTES = 16
 _HOT_BYTES = 4 * 1024**2
@@ -31,11 +36,15 @@ ERRORS = {
     413: "The body is larger than allowed.",
     429: "Too many requests; slow down.",
     500: "The gateway failed to handle this request.",
-    502: "The service's answer was broken off or invalid.",
+    502: (
+        "The service's answer was broken off or invalid, or its head is larger than {max_head} (gateway.max_head) or"
+        " has more than {headers} lines."
+    ),
     503: "No replica of the service is free.",
     504: "The service took too long to answer.",
 }
 """Statuses that the gateway answers by itself, with the detail of each."""
+_BODY_LATE = "The request is malformed, or its body did not arrive in time."
 
 
 def render(config: Config, services: Mapping[str, Service], backends: Sequence[Backend], around: Surroundings) -> str:
@@ -55,6 +64,8 @@ def render(config: Config, services: Mapping[str, Service], backends: Sequence[B
     sections += [_section(f"backend {limit.table}", limits.table(limit)) for limit in limits.limits_of(routes)]
     ages = sorted({placed.policy.cache for placed in routes if placed.policy.cache is not None})
     sections += [_section(f"cache {cache_name(seconds)}", _cache(seconds)) for seconds in ages]
+    if ages:
+        sections.append(_section(f"backend {CHANGED}", changed_table(ages[-1])))
     for live in backends:
         for lane in lanes(config, routes, live.service):
             lines = backend(live, services[live.service], lane, config.gateway, routes, around)
@@ -79,7 +90,11 @@ def _global(
     yield f"hard-stop-after {milliseconds(LONGEST_DRAIN)}"
     # A request in flight holds a second buffer, to be repeated from; kept by the thread, they stay in its caches.
     yield f"tune.memory.hot-size {_HOT_BYTES}"
-    counters = 3 + limits.counters(routes)  # the token's, the limits', the refused tokens', the retries' budget
+    yield f"tune.bufsize {config.gateway.max_head + _REWRITE_BYTES}"
+    yield f"tune.maxrewrite {_REWRITE_BYTES}"
+    yield f"tune.http.maxhdr {MOST_HEADERS}"
+    # The token's, the limits', the refused tokens', the retries' budget, what was changed in the cache.
+    counters = 3 + limits.counters(routes) + any(placed.policy.cache is not None for placed in routes)
     if counters > _OWN_COUNTERS:
         yield f"tune.stick-counters {counters}"
     if any(service.replicas.min == 0 for service in services.values()):
@@ -99,19 +114,25 @@ def _defaults(config: Config) -> Iterator[str]:
     yield "option redispatch 1"
     # Each backend limits all but connection failures to idempotent methods.
     yield "retry-on conn-failure empty-response"
+    # Who leaves takes the request along: out of the queue, and from a replica that works on it.
+    yield "option abortonclose"
     yield "http-reuse always"
     yield "timeout http-request 10s"
     yield "timeout http-keep-alive 60s"
-    yield "timeout client 30s"
+    yield f"timeout client {milliseconds(config.gateway.timeout)}"
     # Also how long a refused connection waits before its next try (at most 1 s; stream turn-around).
     yield "timeout connect 250ms"
     yield "timeout queue 5s"
     yield f"timeout server {milliseconds(config.gateway.timeout)}"
     yield f"timeout tunnel {milliseconds(config.gateway.idle_timeout)}"
     yield "timeout check 2s"
+    largest = f"{config.gateway.max_head / 1024:g} KiB"
     for status, detail in ERRORS.items():
+        answer = problem(status, detail.format(max_head=largest, headers=MOST_HEADERS))
         again = " hdr Retry-After 1" if status == 503 else ""
-        yield f"http-error {problem(status, detail)}{again}"
+        if status == 400:  # HAProxy's for a body that stalls; the frontend makes 408 of it
+            answer = problem(400, _BODY_LATE, named=False)
+        yield f"http-error {answer}{again}"
 
 
 def _unavailable(around: Surroundings) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from escala.config import JWKS_PATH, PLATFORM, Balance, Config, Policy, Route
-from escala.lanes import lane_name
+from escala.lanes import lane_name, websocket_lane
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Lane:
     """A backend of HAProxy: a service's replicas, as routes that say the same of `balance` use them.
 
     HAProxy 2.8 has queue, in-flight limit, retries, queue and connect timeouts by backend. So each replica is a server
-    of every lane, with a limit of its own there.
+    of every lane, with a limit of its own there. WebSockets have a lane too: they last for hours, and must not count
+    against the requests that a replica works on.
     """
 
     name: str
@@ -54,13 +55,31 @@ def leading_to(routes: Sequence[Placed], service: str) -> list[Placed]:
 
 def lanes(config: Config, routes: Sequence[Placed], service: str) -> list[Lane]:
     """Return a service's lanes, its own first, which is there also where no route takes it."""
-    groups: dict[Balance, list[Placed]] = {config.balance(service): []}
+    general = config.balance(service)
+    groups: dict[Balance, list[Placed]] = {general: []}
     for placed in leading_to(routes, service):
         groups.setdefault(config.balance(service, placed.route), []).append(placed)
-    return [
+    found = [
         Lane(lane_name(service, number), balance, tuple(members))
         for number, (balance, members) in enumerate(groups.items())
     ]
+    members = leading_to(routes, service)
+    if has_websockets(config, service) and members:
+        balance = general.model_copy(update={"inflight": general.websockets})
+        found.append(Lane(websocket_lane(service), balance, tuple(members)))
+    return found
+
+
+def has_websockets(config: Config, service: str) -> bool:
+    """Whether a service's WebSockets have a lane of their own.
+
+    An app's program takes each handshake for a WebSocket. Another server may ignore it and answer as to any request,
+    which would get past the limit in flight that way; so for a `command` somebody has to ask for it.
+    """
+    own = config.services.get(service)
+    if own is None or own.protocol != "http1" or own.interface == "wsgi":
+        return False
+    return own.kind == "app" or (own.kind == "command" and "websockets" in config.balance(service).model_fields_set)
 
 
 def lane_of(config: Config, routes: Sequence[Placed], placed: Placed, service: str) -> str:

@@ -10,7 +10,7 @@ from escala.gateway.text import problem, quoted
 _MOST = 24
 """Words of a list within a line; HAProxy takes 64 words a line (MAX_LINE_ARGS), and a line has others too."""
 
-_LONG_LIST = re.compile(rf"\{{ (\S+ -m str --) ((?:[^\s{{}}\"]+ ){{{_MOST + 1},}})\}}")
+_LONG_LIST = re.compile(rf"\{{ (\S+ -m str --|method|src) ((?:[^\s{{}}\"]+ ){{{_MOST + 1},}})\}}")
 
 Value = TypeVar("Value", bound=Hashable)
 

@@ -59,6 +59,10 @@ class Traffic:
     requests: int
     errors: int
     """Answers 5xx, and connections and answers that failed."""
+    answers: int
+    """Requests whose answer has begun."""
+    full: bool
+    """Whether a replica has as many requests as it gets at a time, in some lane."""
     milliseconds: int
     """Of an average answer, over the last 1,024."""
 
@@ -85,8 +89,8 @@ class Runtime:
         if head.strip() != "Success=1":
             raise ReloadRefused(" / ".join(alerts(words)) or answer or "nothing")
 
-    async def apply(self, lane: str, server: Server) -> None:
-        """Let requests go to a replica that is ready, and send nothing new to one that is not."""
+    async def apply(self, lane: str, server: Server, inflight: int) -> None:
+        """Let so many requests go to a replica that is ready, and send nothing new to one that is not."""
         where = f"{lane}/{server.name}"
         if server.state != "ready":
             await self._set(f"set server {where} state {server.state}")
@@ -94,6 +98,7 @@ class Runtime:
         if isinstance(server.endpoint, Address):  # a socket has its replica's number, and so never changes
             await self._move(where, server.endpoint)
         await self._set(f"set server {where} weight {server.weight}")
+        await self._set(f"set maxconn server {where} {inflight}")
         await self._set(f"set server {where} state ready")
         await self._set(f"set server {where} health up")
 
@@ -239,6 +244,8 @@ def _traffic(row: dict[str, str]) -> Traffic:
         rate=number("rate"),
         requests=number("stot"),
         errors=number("hrsp_5xx") + number("econ") + number("eresp"),
+        answers=sum(number(f"hrsp_{kind}") for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other")),
+        full=0 < number("slim") <= number("scur"),
         milliseconds=number("ttime"),
     )
 
@@ -253,5 +260,7 @@ def _together(one: Traffic, other: Traffic) -> Traffic:
         rate=one.rate + other.rate,
         requests=one.requests + other.requests,
         errors=one.errors + other.errors,
+        answers=one.answers + other.answers,
+        full=one.full or other.full,
         milliseconds=one.milliseconds or other.milliseconds,
     )

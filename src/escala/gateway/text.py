@@ -45,16 +45,13 @@ def milliseconds(seconds: float) -> str:
     return f"{max(1, round(seconds * 1000))}ms"
 
 
-def problem(status: int, detail: str, request_id: str = "%ID") -> str:
-    """Return the arguments that make HAProxy answer a problem document (RFC 9457), its request id included."""
-    document = json.dumps(
-        {
-            "type": "about:blank",
-            "title": title(status),
-            "status": status,
-            "detail": detail,
-            "request_id": "@",
-        }
-    )
-    body = log_format(document).replace('"@"', f'"{request_id}"')
+def problem(status: int, detail: str, request_id: str = "%ID", *, named: bool = True) -> str:
+    """Return the arguments that make HAProxy answer a problem document (RFC 9457), its request id included.
+
+    Not `named`, it does not repeat the status, for one that a rule may still change.
+    """
+    document = {"type": "about:blank", "title": title(status), "status": status, "detail": detail, "request_id": "@"}
+    if not named:
+        del document["title"], document["status"]
+    body = log_format(json.dumps(document)).replace('"@"', f'"{request_id}"')
     return f"status {status} content-type application/problem+json lf-string {quoted(body)}"

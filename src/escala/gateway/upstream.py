@@ -22,6 +22,8 @@ class Server:
     endpoint: Endpoint
     state: ServerState
     weight: int = FULL_WEIGHT
+    threads: int | None = None
+    """How many requests it can work on at a time, where it says so."""
 
     @property
     def name(self) -> str:
