@@ -1,6 +1,12 @@
-# The same commands for a person and for CI. PYTHON chooses the interpreter of the virtual environment.
+# The same commands for a person and for CI. PYTHON chooses the interpreter: `make test PYTHON=python3.13`. Where .venv is
+# of another version already, that version gets an environment of its own.
 PYTHON ?= python3
-VENV := .venv
+VERSION = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+ifeq ($(call VERSION,$(PYTHON)),)
+$(error there is no $(PYTHON) on this machine; name another: make PYTHON=python3.12)
+endif
+OTHER := $(if $(filter command environment,$(origin PYTHON)),$(filter-out $(call VERSION,.venv/bin/python),$(call VERSION,$(PYTHON))))
+VENV := $(if $(and $(OTHER),$(wildcard .venv/bin/python)),.venv-$(OTHER),.venv)
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -36,7 +42,7 @@ bench: $(VENV)/.dev ## measure start-up and memory, the gateway against its peer
 	@$(BIN)/python -m benchmarks.hostile
 
 clean: ## remove the virtual environment and caches (data of the demo stays)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Escala needs Python 3.11 or newer; this is %d.%d. Try: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
