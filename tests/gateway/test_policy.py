@@ -9,6 +9,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -237,13 +238,9 @@ def test_rewriting(http: httpx.Client) -> None:
 
 def test_a_full_queue_is_503_and_order_is_kept(gate: Up, make_token: Callable[..., str]) -> None:
     token = make_token()
-
-    def ask(_: int) -> httpx.Response:
-        with client(gate.url, token) as own:
-            return own.get("/busy?seconds=0.3")
-
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(ask, range(8)))
+    with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+        clients = [stack.enter_context(client(gate.url, token)) for _ in range(8)]  # first: to make one takes long
+        answers = list(pool.map(lambda own: own.get("/busy?seconds=0.4"), clients))
     statuses = Counter(answer.status_code for answer in answers)
     assert statuses.keys() == {200, 503}
     assert 3 <= statuses[200] <= 4  # one at work, two that wait, and maybe one that came as the first was done
