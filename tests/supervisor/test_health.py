@@ -285,5 +285,6 @@ def test_an_app_is_not_asked(up: Up) -> None:
     time_of: dict[str, Any] = {"at": time.monotonic()}
     wait_until(lambda: time.monotonic() > time_of["at"] + 2.5, "some questions were asked")
     log = up.project.layout.log / "noisy-1.log"
-    assert "404" not in log.read_text()
+    assert '" 404' not in log.read_text()
+    assert "/health" not in log.read_text()
     assert str(REPOSITORY) not in log.read_text()
