@@ -29,15 +29,13 @@ from escala.replica.wsgi.server import WsgiServer
 
 EXIT_CANNOT_LOAD = 2
 
-_IMPORTED_LATE = {
-    "app": (),
-    "tasks": ("escala.tasks.app",),
-    "server": (
-        "uvicorn.lifespan.on",
-        "uvicorn.loops.uvloop",
-        "uvicorn.protocols.websockets.websockets_sansio_impl",
-    ),
-}
+_LONGEST_HEAD = 1024**2
+"""Bytes. The gateway has refused what is above its own limit."""
+_IMPORTED_LATE = (
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+)
 """What is needed later, imported before the project's folder comes first where Python looks for modules: a file named
 queue.py there must not stand in for the standard library's."""
 
@@ -47,7 +45,7 @@ def main() -> None:
     faulthandler.enable()  # where it hung, when the supervisor ends it with SIGABRT
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if options.root is not None:
-        for name in (*_IMPORTED_LATE["server"], *_IMPORTED_LATE[options.kind]):
+        for name in (*_IMPORTED_LATE, *(["escala.tasks.app"] if options.kind == "tasks" else [])):
             importlib.import_module(name)
         sys.path.insert(0, str(options.root))
     try:
@@ -90,10 +88,6 @@ def main() -> None:
     os._exit(0 if server.started else 3)
 
 
-_LONGEST_HEAD = 1024**2
-"""Bytes. The gateway has refused what is above its own limit."""
-
-
 def _bound(path: str) -> socket.socket:
     """Return a Unix socket that is open to this user alone; uvicorn would open it to everybody."""
     made = socket.socket(socket.AF_UNIX)
@@ -107,7 +101,7 @@ def _bound(path: str) -> socket.socket:
 
 def _show(error: BaseException) -> None:
     """Print a traceback from where the user's own code begins."""
-    ours = ("importlib", str(Path(__file__).parent))
+    ours = ("importlib", str(Path(__file__).parents[1]))
     shown = traceback.TracebackException.from_exception(error)
     shown.stack = traceback.StackSummary.from_list(
         [frame for frame in shown.stack if not any(word in frame.filename for word in ours)]

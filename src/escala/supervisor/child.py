@@ -219,9 +219,8 @@ class Child:
         if self._asked_to_stop.is_set():
             await process.wait()
             return None
-        self._death = reason = (
-            failure or self._fault or describe_exit(code)
-        )  # in case that somebody asks before its output has ended
+        # In case that somebody asks before its output has ended.
+        self._death = reason = failure or self._fault or describe_exit(code)
         await self._duties.on_end()
         await process.wait()  # after who must know: somebody of another group may hold the output open
         pause = self._backoff.next()

@@ -182,7 +182,7 @@ async def probe(endpoint: Endpoint, page: str | None, name: str) -> int | None:
         return None
     status, *fields_read = head.decode("latin-1").split("\r\n")
     code = status.partition(" ")[2][:3]
-    if not (code[:1] in "23" or code == "404") or not code:
+    if code[:1] not in ("2", "3") and code != "404":
         raise ConnectionError("not well yet")
     for field in fields_read:
         key, _, value = field.partition(":")

@@ -475,8 +475,14 @@ class Supervisor:
 
     def _make_child(self, name: str, duties: Duties) -> Child:
         output = self._logs.sink(name, self._shown(name))
-        clean_up = self._orphans.end_of if "/" in name else lambda name, pid: None
-        return Child(name, duties, emit=self._emit, output=output, registry=self._registry, clean_up=clean_up)
+        return Child(
+            name,
+            duties,
+            emit=self._emit,
+            output=output,
+            registry=self._registry,
+            clean_up=self._orphans.end_of,  # which finds nothing of what is no replica
+        )
 
     def _shown(self, name: str) -> Callable[[str], bool]:
         """Return which lines of a process are for the console: of engines none, of HAProxy only requests."""
