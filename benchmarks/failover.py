@@ -22,11 +22,11 @@ import httpx
 import psutil
 
 from benchmarks.processes import escala_up, scratch_folder, token
-from escala.auth.certificate import self_signed
-from escala.project import Project
-from escala.supervisor.client import Client
-from escala.supervisor.ports import free_port
-from escala.supervisor.status import Status
+from escala.control.client import Client
+from escala.control.status import Status
+from escala.gateway.haproxy.self_signed import self_signed
+from escala.processes.ports import free_port
+from escala.project.project import Project
 
 CLIENTS = 8
 EVEN_REQUESTS = 20_000

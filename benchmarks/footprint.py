@@ -19,13 +19,13 @@ from pathlib import Path
 import httpx
 
 from benchmarks.processes import scratch_folder
-from escala.cli.demo import laboratory
-from escala.cli.tables import total_memory
+from escala.cli.commands.demo import laboratory
+from escala.cli.support.tables import total_memory
 from escala.config import FILE
-from escala.project import Project
-from escala.supervisor.client import Client
-from escala.supervisor.ports import free_port
-from escala.supervisor.status import Status
+from escala.control.client import Client
+from escala.control.status import Status
+from escala.processes.ports import free_port
+from escala.project.project import Project
 
 IDLE_SECONDS = 3.0
 WARM_REQUESTS = 500

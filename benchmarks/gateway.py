@@ -28,9 +28,9 @@ from benchmarks.load import Measured, measure
 from benchmarks.peers import PEERS, Upstreams
 from benchmarks.processes import escala_up, processor_seconds, required, running, scratch_folder, token
 from escala.config import Address, UnixSocket
-from escala.project import Project
-from escala.supervisor.client import Client
-from escala.supervisor.ports import free_port
+from escala.control.client import Client
+from escala.processes.ports import free_port
+from escala.project.project import Project
 
 BODY = json.dumps({"flights": [{"from": "JFK", "to": "LAX", "delay": 12}, {"from": "EWR", "to": "SFO"}], "n": 2})
 SIZES = {"/files/1mb": 10**6, "/files/10mb": 10**7}

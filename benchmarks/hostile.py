@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from multiprocessing.queues import Queue
 
 from benchmarks.processes import escala_up, required, running, scratch_folder, token
-from escala.supervisor.ports import free_port
+from escala.processes.ports import free_port
 
 PACE = 0.004
 """Seconds between two good requests."""

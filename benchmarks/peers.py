@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.processes import program
 from escala.config import Endpoint, UnixSocket
 from escala.engines.haproxy import find as find_haproxy
-from escala.gateway.text import located
+from escala.gateway.render.text import located
 
 _ENVOY = "type.googleapis.com/envoy.extensions"
 

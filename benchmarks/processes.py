@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from escala.project import Project
-from escala.supervisor.client import Client
+from escala.control.client import Client
+from escala.project.project import Project
 
 DEADLINE = 30.0
 

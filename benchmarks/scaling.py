@@ -25,10 +25,10 @@ import psutil
 from benchmarks.load import measure
 from benchmarks.processes import escala_up, scratch_folder, token, wait_for_port
 from benchmarks.usl import draw, fit
-from escala.project import Project
-from escala.supervisor.client import Client
-from escala.supervisor.ports import free_port
-from escala.supervisor.status import ServiceStatus, Status
+from escala.control.client import Client
+from escala.control.status import ServiceStatus, Status
+from escala.processes.ports import free_port
+from escala.project.project import Project
 
 REPOSITORY = Path(__file__).parents[1]
 COUNTS = (1, 2, 4, 8, 16)

@@ -21,7 +21,7 @@ import psutil
 
 from benchmarks.load import measure
 from benchmarks.processes import running
-from escala.supervisor.ports import free_port
+from escala.processes.ports import free_port
 
 APP = "benchmarks.wsgi_app:app"
 THREADS = 10

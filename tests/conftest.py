@@ -12,7 +12,7 @@ import pytest
 import valkey as valkey_client
 
 from escala.engines import postgres_engine, valkey_engine
-from escala.layout import Layout
+from escala.project.layout import Layout
 from tests.support import minimal_config, running_engine
 
 # What a developer's shell sets for a project of theirs must not reach the tests.

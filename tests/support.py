@@ -19,11 +19,11 @@ import pytest
 
 from escala.access_log.line import Entry, decode
 from escala.access_log.segments import segments
-from escala.cli.token import issue
+from escala.cli.commands.token import issue
 from escala.config import Config
+from escala.control.client import Client
 from escala.engines import Engine
-from escala.project import Project
-from escala.supervisor.client import Client
+from escala.project.project import Project
 
 REPOSITORY = Path(__file__).parents[1]
 LABORATORY = REPOSITORY / "examples" / "laboratorio"

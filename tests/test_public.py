@@ -1,8 +1,5 @@
 """What users import is a promise."""
 
-import subprocess
-import sys
-
 import escala
 from escala.environment import Environment
 
@@ -20,13 +17,6 @@ def test_the_public_names() -> None:
         "running",
         "task",
     ]
-
-
-def test_the_library_never_imports_supervisor_gateway_or_command_line() -> None:
-    code = "import sys, escala, escala.tasks.app, escala.services.platform; print(*sorted(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    for package in ("escala.supervisor", "escala.gateway", "escala.cli", "escala.engines", "typer", "rich"):
-        assert package not in loaded
 
 
 def test_the_environment_survives_its_variables() -> None:

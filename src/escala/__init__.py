@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 from escala._version import __version__
 
 if TYPE_CHECKING:
-    from escala import auth, database, problem
+    from escala import auth, database
     from escala.cache import Cache
+    from escala.connections import lifespan, running
     from escala.errors import EscalaError
-    from escala.problem import Problem
-    from escala.runtime import lifespan, running
+    from escala.http import problem
+    from escala.http.problem import Problem
     from escala.tasks.task import task
 
 __all__ = [
@@ -29,17 +30,18 @@ __all__ = [
 _HOMES = {
     "Cache": "escala.cache",
     "EscalaError": "escala.errors",
-    "Problem": "escala.problem",
-    "lifespan": "escala.runtime",
-    "running": "escala.runtime",
+    "Problem": "escala.http.problem",
+    "lifespan": "escala.connections",
+    "running": "escala.connections",
     "task": "escala.tasks.task",
 }
+_MODULES = {"auth": "escala.auth", "database": "escala.database", "problem": "escala.http.problem"}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use: programs of Escala that need none of them stay small (PEP 562)."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in {"auth", "database", "problem"}:
-        return importlib.import_module(f"escala.{name}")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

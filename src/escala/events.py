@@ -19,7 +19,7 @@ class LeftoverStopped(Event):
 
 
 State = Literal["starting", "ready", "serving", "draining", "waiting", "stopping", "stopped"]
-"""Of a process; `supervisor.child` draws how they follow each other."""
+"""Of a process; `processes.child` draws how they follow each other."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class StartFailed(Event):
 
 @dataclass(frozen=True)
 class HealthChanged(Event):
-    """A replica that serves was found to be otherwise than before (`supervisor.health`)."""
+    """A replica that serves was found to be otherwise than before (`supervisor.replicas.health`)."""
 
     name: str
     before: str

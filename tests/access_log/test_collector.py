@@ -12,7 +12,7 @@ from escala.access_log.line import Entry, decode
 from escala.access_log.metrics import RouteMetrics
 from escala.access_log.numbering import Numbering
 from escala.access_log.segments import Segments, segments
-from escala.supervisor.collector import Lines
+from escala.supervisor.gateway.access_log import Lines
 from tests.access_log.lines import line
 from tests.support import eventually
 

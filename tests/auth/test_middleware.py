@@ -5,10 +5,11 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
 
-from escala import auth, problem
+from escala import auth
 from escala.auth.keys import KeyStore
 from escala.auth.tokens import Issuer, Verifier
-from escala.layout import Layout
+from escala.http import problem
+from escala.project.layout import Layout
 
 
 @pytest.fixture(scope="module")

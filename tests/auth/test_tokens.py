@@ -16,7 +16,7 @@ from escala.auth import tokens
 from escala.auth.keys import KeyStore
 from escala.auth.tokens import Issuer, Verifier
 from escala.errors import InvalidToken, KeyDamaged
-from escala.layout import Layout
+from escala.project.layout import Layout
 
 
 @pytest.fixture(scope="module")

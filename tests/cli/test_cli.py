@@ -6,8 +6,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from escala import __version__
-from escala.auth.certificate import self_signed
-from escala.supervisor.ports import free_port
+from escala.gateway.haproxy.self_signed import self_signed
+from escala.processes.ports import free_port
 from tests.support import escala, write
 
 GOOD = """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from escala.cli.dev import Wheel, is_followed
-from escala.supervisor.ports import free_port
+from escala.cli.commands.dev import Wheel, is_followed
+from escala.processes.ports import free_port
 from tests.support import minimal_config, wait_until, write
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from escala.cli.init import init
-from escala.cli.systemd import unit
+from escala.cli.commands.init import init
+from escala.cli.commands.systemd import unit
 from escala.errors import EscalaError
-from escala.project import Project
-from escala.supervisor.ports import free_port
+from escala.processes.ports import free_port
+from escala.project.project import Project
 from tests.support import escala, wait_until
 
 

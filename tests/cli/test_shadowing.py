@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from escala.cli.check import shadowing
-from escala.supervisor.ports import free_port
+from escala.cli.commands.check import shadowing
+from escala.processes.ports import free_port
 from tests.support import Up, wait_until, write
 
 NAMES = ("queue", "logging", "platform", "token", "types", "email", "signal", "asyncio", "typing", "uuid")

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from escala.cli.quantiles import quantile, since
-from escala.supervisor.ports import free_port
+from escala.cli.support.quantiles import quantile, since
+from escala.processes.ports import free_port
 from tests.load import token_of
 from tests.support import REPOSITORY, Up, escala, wait_until
 

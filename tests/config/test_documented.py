@@ -11,7 +11,7 @@ from escala.config import Config, load
 from escala.config.balance import Balance, Capacity
 from escala.config.config import Config as Root
 from escala.config.policy import Policy
-from escala.config.units import parse_duration, parse_size
+from escala.units import parse_duration, parse_size
 from tests.support import REPOSITORY
 
 FILE = REPOSITORY / "docs" / "escala.toml"

@@ -12,7 +12,7 @@ from escala.database import Database
 from escala.database import pool as pool_module
 from escala.engines import postgres_engine
 from escala.errors import DatabaseUnavailable, NotConnected
-from escala.layout import Layout
+from escala.project.layout import Layout
 from tests.support import minimal_config, start_engine, stop_engine
 
 

@@ -14,7 +14,7 @@ from escala.engines import postgres_engine, sysuser
 from escala.engines.external import External
 from escala.engines.postgres import EmbeddedPostgres, probe
 from escala.errors import EngineFailed, EngineMissing
-from escala.layout import Layout
+from escala.project.layout import Layout
 from tests.support import minimal_config, running_engine, start_engine, stop_engine
 
 

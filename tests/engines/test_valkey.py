@@ -7,7 +7,7 @@ import valkey as valkey_client
 
 from escala.engines import valkey_engine
 from escala.errors import EngineMissing
-from escala.layout import Layout
+from escala.project.layout import Layout
 from tests.support import minimal_config, running_engine
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from escala.supervisor.ports import free_port
+from escala.processes.ports import free_port
 from tests.support import REPOSITORY, Up, client, token_for
 
 PROJECT = """

@@ -3,8 +3,8 @@
 from typing import Any
 
 from escala.config import Address, Config, UnixSocket
-from escala.gateway.upstream import Backend, Key, Server, Surroundings
-from escala.supervisor.replica import services
+from escala.gateway.topology.servers import Backend, Key, Server, Surroundings
+from escala.supervisor.replicas.spec import services
 from tests.support import minimal_config
 
 

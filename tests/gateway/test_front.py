@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from escala.supervisor.client import Client
-from escala.supervisor.ports import free_port
+from escala.control.client import Client
+from escala.processes.ports import free_port
 from tests.support import REPOSITORY, Up, access_log, wait_until
 
 

@@ -16,9 +16,9 @@ import httpx
 import psutil
 import pytest
 
-from escala.auth.certificate import self_signed
-from escala.gateway.runtime import Runtime
-from escala.supervisor.ports import free_port
+from escala.gateway.haproxy.runtime_api import Runtime
+from escala.gateway.haproxy.self_signed import self_signed
+from escala.processes.ports import free_port
 from tests.load import Load, no_failure, run, token_of
 from tests.support import REPOSITORY, Up, client, escala, wait_until
 

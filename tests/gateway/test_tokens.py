@@ -17,12 +17,12 @@ from joserfc.jwk import ECKey, RSAKey
 from escala.auth.keys import KeyStore
 from escala.config import Address
 from escala.engines import haproxy
-from escala.gateway.render import render
-from escala.gateway.routing import lanes_map, placed_routes, routes_map
-from escala.gateway.upstream import Backend, Key, Server
-from escala.layout import Layout
-from escala.supervisor.ports import free_port
-from escala.supervisor.replica import services
+from escala.gateway.render.render import render
+from escala.gateway.topology.routes import lanes_map, placed_routes, routes_map
+from escala.gateway.topology.servers import Backend, Key, Server
+from escala.processes.ports import free_port
+from escala.project.layout import Layout
+from escala.supervisor.replicas.spec import services
 from tests.gateway.examples import surroundings
 from tests.gateway.http2 import Asked, streams
 from tests.support import minimal_config, wait_until

@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from escala.config import FILE
-from escala.supervisor.ports import free_port
+from escala.processes.ports import free_port
 from tests.support import LABORATORY, Up, client, token_for
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from escala.supervisor.ports import free_port
+from escala.processes.ports import free_port
 from tests.support import REPOSITORY, wait_until
 
 THREADS = 4

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from escala.process import has_ended
-from escala.supervisor.ports import free_port
+from escala.processes.ports import free_port
+from escala.processes.process import has_ended
 from tests.load import run
 from tests.support import CHAOS, REPOSITORY, Up, escala, long, wait_until, write
 

@@ -16,8 +16,8 @@ import psutil
 import pytest
 import websockets
 
-from escala.process import has_ended
-from escala.supervisor.ports import free_port
+from escala.processes.ports import free_port
+from escala.processes.process import has_ended
 from tests.support import Up, client, escala, wait_until, write
 
 APP = """

@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import FastAPI, Query
 
 import escala
-from escala import auth, problem
+from escala import auth
 from escala.environment import Environment
+from escala.http import problem
 
 REPLICA = Environment.read().replica
 

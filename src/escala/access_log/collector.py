@@ -21,7 +21,7 @@ from escala.access_log.line import Entry, encode, parse
 from escala.access_log.metrics import RouteMetrics
 from escala.access_log.numbering import Numbering
 from escala.access_log.segments import Segments
-from escala.inner_server import InnerServer
+from escala.http.embedded_server import InnerServer
 
 SUBJECTS = 200_000
 """Tokens whose subject is remembered: HAProxy names it only when it verifies a token, not when it finds it again."""

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from escala.lanes import service_of
+from escala.gateway.topology.lane_names import service_of
 
 _ENCODED = re.compile("(?:#[0-9A-F]{2})+")
 """Bytes that HAProxy encodes in its log, as a quote (its manual, section 8.6)."""
@@ -51,7 +51,7 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
 
 
 class _Sent(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """What HAProxy sends, in its order (`gateway.frontend.LOG_FIELDS`); where it knows nothing, it says "-".
+    """What HAProxy sends, in its order (`gateway.render.frontend.LOG_FIELDS`); where it knows nothing, it says "-".
 
     It puts "+" before a number that may still grow, and before `retries` where another replica was tried.
     """

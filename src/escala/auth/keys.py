@@ -10,7 +10,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
 from escala.errors import KeyDamaged, UnknownKey
-from escala.layout import Layout, write_atomically
+from escala.project.layout import Layout, write_atomically
 
 ALGORITHM = "RS256"
 """What the own key signs with."""

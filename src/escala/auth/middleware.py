@@ -10,8 +10,8 @@ from escala.auth.principal import Principal
 from escala.auth.tokens import Verifier
 from escala.environment import Environment, is_under
 from escala.errors import InvalidToken
-from escala.headers import PREFIX_KEY
-from escala.problem import Problem
+from escala.http.internal_headers import PREFIX_KEY
+from escala.http.problem import Problem
 
 _STATE = "escala_principal"
 

@@ -18,9 +18,9 @@ from valkey.exceptions import ValkeyError
 from escala.cache.coherence import Listener
 from escala.cache.l1 import L1, Entry
 from escala.cache.l2 import L2, LONGEST_TTL, Reading
-from escala.config.units import parse_duration
 from escala.errors import CacheUnavailable
-from escala.slot import Slot
+from escala.holder import Slot
+from escala.units import parse_duration
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from escala._version import __version__
-from escala.cli.console import complain, out
+from escala.cli.support.console import complain, out
 from escala.errors import ConfigError, EscalaError
 
 COMMANDS = (
@@ -49,7 +49,7 @@ def application(words: Sequence[str]) -> typer.Typer:
     app.callback()(_root)
     named = [word for word in words[:1] if word in COMMANDS]
     for name in named or COMMANDS:
-        command = getattr(importlib.import_module(f"escala.cli.{name}"), name)
+        command = getattr(importlib.import_module(f"escala.cli.commands.{name}"), name)
         if isinstance(command, typer.Typer):
             app.add_typer(command)
         else:

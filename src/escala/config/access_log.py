@@ -3,7 +3,7 @@
 from pydantic import Field, model_validator
 
 from escala.config.section import Section
-from escala.config.units import Duration, Size
+from escala.units import Duration, Size
 
 
 class AccessLog(Section):

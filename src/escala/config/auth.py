@@ -3,7 +3,7 @@
 from pydantic import Field, model_validator
 
 from escala.config.section import Identifier, Section
-from escala.config.units import Duration, Timeout, format_duration
+from escala.units import Duration, Timeout, format_duration
 
 
 class Auth(Section):

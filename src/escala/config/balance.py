@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from escala.config.section import HashKey, Section, Sticky
-from escala.config.units import Timeout
+from escala.units import Timeout
 
 
 class Capacity(Section):

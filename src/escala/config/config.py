@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 from pydantic import Field, model_validator
 
-from escala import http_methods
 from escala.config.auth import Auth
 from escala.config.balance import Balance, merged
 from escala.config.cache import Cache
@@ -17,6 +16,7 @@ from escala.config.project import Project
 from escala.config.route import Route
 from escala.config.section import Name, Section
 from escala.config.service import Service
+from escala.http import methods
 
 PLATFORM = "platform"
 """The built-in service behind /jobs and /.well-known; no other may take its name or its paths."""
@@ -111,7 +111,7 @@ class Config(Section):
     def methods(self, service: str) -> list[str]:
         """Return the methods that routes let through to a service, without the usual ones; "*" is any."""
         found = {method for policy in self.policies(service) for method in policy.methods}
-        return sorted(found - set(http_methods.DEFAULT))
+        return sorted(found - set(methods.DEFAULT))
 
     def balance(self, service: str, route: Route | None = None) -> Balance:
         """Return how requests are spread over the replicas of a service, those of one route where it is named."""

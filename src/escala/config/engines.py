@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, Strict
 
 from escala.config.section import Section, matching
-from escala.config.units import Size
+from escala.units import Size
 
 
 class Postgres(Section):

@@ -10,7 +10,7 @@ from escala.config.balance import Balance
 from escala.config.policy import Policy
 from escala.config.section import Many, Network
 from escala.config.tls import Tls
-from escala.config.units import Size
+from escala.units import Size
 
 
 class Gateway(Policy):

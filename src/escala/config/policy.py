@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from escala import http_methods
 from escala.config.section import (
     HeaderName,
     HeaderValue,
@@ -16,7 +15,8 @@ from escala.config.section import (
     Scope,
     Section,
 )
-from escala.config.units import LONGEST_TIMEOUT, Duration, Size, Timeout
+from escala.http import methods
+from escala.units import LONGEST_TIMEOUT, Duration, Size, Timeout
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -81,7 +81,7 @@ class Cors(Section):
 
 
 class Policy(Section):
-    methods: Methods = http_methods.DEFAULT
+    methods: Methods = methods.DEFAULT
     """What requests may do, as a list, or "any"; other methods get 405."""
     paths: Literal["strict", "as-is"] = "strict"
     """Whether paths that servers read in more than one way (encoded slashes, empty segments, parameters) get 400, or go

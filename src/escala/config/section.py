@@ -7,8 +7,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from escala import http_methods
-from escala.hosts import LABEL
+from escala.http import methods
+from escala.http.host_names import LABEL
 
 
 class Section(BaseModel):
@@ -40,7 +40,7 @@ ANY_METHOD = ("*",)
 def _capitals(method: str) -> str:
     if method == "CONNECT":
         raise ValueError("CONNECT asks for a tunnel to somewhere else, which no route is")
-    if method.upper() in http_methods.PARSED and method != method.upper():
+    if method.upper() in methods.PARSED and method != method.upper():
         raise ValueError(f"methods are told apart by their case; write {method.upper()!r}")
     return method
 

@@ -13,7 +13,7 @@ from escala.config.policy import Policy
 from escala.config.replicas import Replicas, Rollout
 from escala.config.route import Route
 from escala.config.section import CommandLine, Health, Many, VariableName, VariableValue, matching
-from escala.config.units import Duration, Size, parse_duration
+from escala.units import Duration, Size, parse_duration
 
 Target = Annotated[
     str, matching(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", 'a module and an attribute such as "shop.main:app"')

@@ -7,7 +7,7 @@ from pydantic import Field, Strict
 
 from escala.config.address import BindAddress
 from escala.config.section import Section
-from escala.config.units import Duration
+from escala.units import Duration
 
 
 class Tls(Section):

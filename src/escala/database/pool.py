@@ -11,7 +11,7 @@ import asyncpg.pool
 import msgspec
 
 from escala.errors import DatabaseUnavailable
-from escala.slot import Slot
+from escala.holder import Slot
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]

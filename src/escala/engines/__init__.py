@@ -4,7 +4,7 @@ from escala.config import Config
 from escala.engines import postgres, valkey
 from escala.engines.engine import Engine
 from escala.engines.external import External
-from escala.layout import Layout
+from escala.project.layout import Layout
 
 __all__ = ["Engine", "postgres_engine", "valkey_engine"]
 

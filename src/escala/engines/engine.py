@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import Protocol
 
-from escala.process import ProcessSpec
+from escala.processes.process import ProcessSpec
 
 
 class Engine(Protocol):

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from escala.process import ProcessSpec
+from escala.processes.process import ProcessSpec
 
 
 class External:

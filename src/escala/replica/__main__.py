@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 
 from escala.errors import AppLoadError
-from escala.http_methods import PARSED
+from escala.http.methods import PARSED
 from escala.replica.loading import load_app, load_tasks
 from escala.replica.middleware.body_limit import BodyLimit
 from escala.replica.middleware.forwarded_prefix import ForwardedPrefix
@@ -45,7 +45,7 @@ def main() -> None:
     faulthandler.enable()  # where it hung, when the supervisor ends it with SIGABRT
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if options.root is not None:
-        for name in (*_IMPORTED_LATE, *(["escala.tasks.app"] if options.kind == "tasks" else [])):
+        for name in (*_IMPORTED_LATE, *(["escala.tasks.worker.http"] if options.kind == "tasks" else [])):
             importlib.import_module(name)
         sys.path.insert(0, str(options.root))
     try:
@@ -113,7 +113,7 @@ def _build(options: argparse.Namespace) -> Any:
     if options.kind == "app":
         return load_app(options.target, interface=options.interface, factory=options.factory, threads=options.threads)
     tasks = load_tasks(options.target)
-    from escala.tasks.app import worker_app  # a plain app's replica does not pay for it
+    from escala.tasks.worker.http import worker_app  # a plain app's replica does not pay for it
 
     return worker_app(tasks, concurrency=options.concurrency, drain_seconds=max(0.5, options.stop_timeout - 1))
 

@@ -11,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from escala import database, problem
+from escala import database
 from escala.auth import Middleware
 from escala.config import JWKS_PATH
+from escala.connections import lifespan
 from escala.environment import Environment
-from escala.problem import Problem
-from escala.runtime import lifespan
+from escala.http import problem
+from escala.http.problem import Problem
 from escala.tasks import queue
 
 

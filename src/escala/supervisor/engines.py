@@ -10,9 +10,9 @@ from escala.database.migrate import migrate
 from escala.engines import Engine, postgres_engine, valkey_engine
 from escala.errors import EngineFailed
 from escala.events import Emit, EngineReady, Migrated
-from escala.process import ProcessSpec
-from escala.project import Project
-from escala.supervisor.child import Child, Duties, nothing
+from escala.processes.child import Child, Duties, nothing
+from escala.processes.process import ProcessSpec
+from escala.project.project import Project
 
 START_SECONDS = 60.0
 EXTERNAL_SECONDS = 5.0

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import singledispatchmethod
 
 from escala import events
-from escala.config.units import format_duration
+from escala.units import format_duration
 
 _TAIL_SHOWN = 8
 

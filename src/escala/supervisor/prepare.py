@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from escala.errors import PrepareFailed
-from escala.process import Process, ProcessSpec, describe_exit
-from escala.supervisor.registry import Registry
+from escala.processes.process import Process, ProcessSpec, describe_exit
+from escala.processes.registry import Registry
 
 STOP_SECONDS = 5.0
 

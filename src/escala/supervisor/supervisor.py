@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
+from escala.control.messages import Applied, Canary
+from escala.control.server import Control
+from escala.control.status import CacheStatus, JobsStatus, Status
 from escala.engines.valkey import lookups
 from escala.errors import EngineFailed, EscalaError
 from escala.events import (
@@ -29,35 +32,33 @@ from escala.events import (
     Stopped,
     Stopping,
 )
-from escala.gateway import STOP_SECONDS, Gateway, Plan, Revocations
-from escala.process import ProcessSpec
-from escala.project import Project
+from escala.gateway.haproxy.configuration import STOP_SECONDS, Gateway, Plan
+from escala.gateway.haproxy.membership import Balancer
+from escala.gateway.haproxy.revocation_maps import Revocations
+from escala.processes.child import Child, Duties
+from escala.processes.logs import Logs
+from escala.processes.orphans import Orphans
+from escala.processes.process import ProcessSpec
+from escala.processes.records import Records
+from escala.processes.registry import Registry
+from escala.project.lock import Lock
+from escala.project.project import Project
 from escala.supervisor import prepare
-from escala.supervisor.application import Application
-from escala.supervisor.autoscaler import Autoscaler
-from escala.supervisor.backlog import Backlog
-from escala.supervisor.balancer import Balancer
-from escala.supervisor.certificates import Certificates
-from escala.supervisor.child import Child, Duties
-from escala.supervisor.collector import COLLECTOR, Lines, collector_duties
-from escala.supervisor.control import Control
-from escala.supervisor.doors import Doors
+from escala.supervisor.changes.apply import Application
+from escala.supervisor.changes.rollout_registry import Rollouts
 from escala.supervisor.engines import Engines
-from escala.supervisor.health import HealthWatch
-from escala.supervisor.lock import Lock
-from escala.supervisor.logs import Logs
-from escala.supervisor.messages import Applied, Canary
-from escala.supervisor.notify import notify
-from escala.supervisor.orphans import Orphans
-from escala.supervisor.records import Records
-from escala.supervisor.recycler import Recycler
-from escala.supervisor.registry import Registry
-from escala.supervisor.replica import environment_for
-from escala.supervisor.replicas import MOST, Replicas
-from escala.supervisor.revocations import RevocationKeeper, never_later_than
-from escala.supervisor.rollouts import Rollouts
-from escala.supervisor.snapshot import describe, describe_service, measure, memory_of
-from escala.supervisor.status import CacheStatus, JobsStatus, Status
+from escala.supervisor.gateway.access_log import COLLECTOR, Lines, collector_duties
+from escala.supervisor.gateway.certificate_watch import Certificates
+from escala.supervisor.gateway.listeners import Doors
+from escala.supervisor.gateway.revocation_sync import RevocationKeeper, never_later_than
+from escala.supervisor.replicas.autoscaler import Autoscaler
+from escala.supervisor.replicas.backlog import Backlog
+from escala.supervisor.replicas.health import HealthWatch
+from escala.supervisor.replicas.recycler import Recycler
+from escala.supervisor.replicas.spec import environment_for
+from escala.supervisor.replicas.table import MOST, Replicas
+from escala.supervisor.status import describe, describe_service, measure, memory_of
+from escala.supervisor.systemd import notify
 
 GATEWAY = "gateway"
 GATEWAY_START_SECONDS = 10.0

@@ -9,11 +9,11 @@ import asyncpg
 import msgspec
 
 from escala import database
-from escala.config.units import parse_duration
 from escala.database import Connection
 from escala.errors import TaskArguments
 from escala.tasks import queue
 from escala.tasks.job import Job
+from escala.units import parse_duration
 
 P = ParamSpec("P")
 R = TypeVar("R")

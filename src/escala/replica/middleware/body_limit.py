@@ -9,8 +9,8 @@ import re
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from escala.headers import MAX_BODY
-from escala.problem import Problem
+from escala.http.internal_headers import MAX_BODY
+from escala.http.problem import Problem
 
 _HEADER = MAX_BODY.lower().encode()
 _SIZE = re.compile(rb"\d{1,15}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from escala.headers import PREFIX, PREFIX_KEY
+from escala.http.internal_headers import PREFIX, PREFIX_KEY
 
 _HEADER = PREFIX.lower().encode()
 

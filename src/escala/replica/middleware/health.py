@@ -10,7 +10,7 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from escala.headers import CHECK, THREADS
+from escala.http.internal_headers import CHECK, THREADS
 
 _HEADER = CHECK.lower().encode()
 _logger = logging.getLogger("escala")

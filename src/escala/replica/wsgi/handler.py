@@ -15,9 +15,9 @@ from wsgiref.util import is_hop_by_hop
 
 from starlette.types import Message, Scope
 
+from escala.http.statuses import title
 from escala.replica.wsgi.environ import environ_of
 from escala.replica.wsgi.exchange import ClientLeft, Exchange
-from escala.statuses import title
 
 
 class _Input(io.RawIOBase):

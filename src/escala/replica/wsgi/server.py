@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.types import Receive, Scope, Send
 
-from escala.problem import Problem
+from escala.http.problem import Problem
 from escala.replica.wsgi.exchange import Exchange
 from escala.replica.wsgi.handler import Handler
 

@@ -1,0 +1,169 @@
+"""The command `escala check`."""
+
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from escala.cli.support.console import err, out, print_table
+from escala.cli.support.options import File, Settings, open_project
+from escala.config import Address, Service
+from escala.control.client import Client
+from escala.engines import Engine, haproxy, postgres_engine, valkey_engine
+from escala.engines.external import External
+from escala.errors import ConfigError, EngineFailed, EscalaError
+from escala.gateway.haproxy import certificates
+from escala.gateway.topology.routes import placed_routes
+from escala.processes import ports
+from escala.project.project import Project
+from escala.supervisor.replicas.spec import environment_for, program_path, replica_name, replica_spec
+from escala.supervisor.replicas.table import require_sockets
+
+_IMPORT_SECONDS = 60.0
+
+
+def check(file: File = None, settings: Settings = None) -> None:
+    """Read the project, import what it names, and show what would run. Changes nothing."""
+    project = open_project(file, settings)
+    project.layout.require_usable()
+    require_sockets(project)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        problems = [
+            problem
+            for problem in pool.map(lambda item: _load(project, *item), project.config.services.items())
+            if problem
+        ]
+    binary = haproxy.find(project.config.engines.haproxy.binary)
+    try:
+        certificates.require(project.root, project.config, binary)
+    except EngineFailed as error:
+        problems.append(str(error))
+    if problems:
+        raise ConfigError(str(project.file), problems)
+    print_table(_services(project))
+    out.print()
+    for engine in _engines(project):
+        out.print(f"{engine.name:<10} {'external' if isinstance(engine, External) else 'embedded'}")
+    out.print(f"haproxy    {escape(str(binary))}")
+    out.print(f"gateway    {project.config.gateway.bind}")
+    out.print(f"state      {escape(str(project.layout.state))}")
+    for warning in _warnings(project):
+        err.print(f"[yellow]warning:[/] {warning}")
+    out.print(f"\n[green]{escape(str(project.file))} is fine[/]")
+
+
+def _runs(project: Project) -> bool:
+    try:
+        Client(project).status(brief=True)
+    except EscalaError:
+        return False
+    return True
+
+
+def _load(project: Project, name: str, service: Service) -> str | None:
+    """Import a service's target as its replica would, in a process of its own; return what is wrong."""
+    engines = {engine.name: engine.url for engine in _engines(project)}
+    environment = environment_for(
+        project, postgres=engines["postgres"], valkey=engines["valkey"], service=name, replica=replica_name(name, 1)
+    )
+    try:
+        spec = replica_spec(project, name, 1, Address("127.0.0.1", 1), environment)
+    except EscalaError as error:
+        return str(error)
+    if not spec.cwd.is_dir():
+        return f"services.{name}.directory: there is no folder {spec.cwd}"
+    if service.kind == "command":
+        program = shlex.split(service.target)[0]
+        if shutil.which(program, path=program_path()) or (spec.cwd / program).is_file():
+            return None
+        return f"services.{name}.command: there is no program {program!r}"
+    try:
+        done = subprocess.run(
+            [*spec.argv, "--check"],
+            cwd=spec.cwd,
+            env=dict(spec.environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_IMPORT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"services.{name}.{service.kind}: importing {service.target} took more than {_IMPORT_SECONDS:g} s"
+    if done.returncode == 0:
+        return None
+    last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+    return f"services.{name}.{service.kind}: {last.removeprefix('error: ')}"
+
+
+def shadowing(folder: Path) -> list[str]:
+    """Return the files and packages in a folder that have the name of a module of the standard library.
+
+    Where the folder is first on Python's path, whatever imports that module later gets them instead.
+    """
+    names = {path.name for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    return sorted(name for name in names if name.removesuffix(".py") in sys.stdlib_module_names)
+
+
+def _services(project: Project) -> Table:
+    public = {(placed.service, placed.route.path) for placed in placed_routes(project.config) if placed.policy.public}
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("SERVICE", "REPLICAS", "LISTENS ON", "RUNS", "ROUTES"):
+        table.add_column(heading)
+    for name, service in project.config.services.items():
+        least, most = service.replicas.min, service.replicas.most
+        table.add_row(
+            name,
+            str(least) if least == most else f"{least}–{most}",
+            _listens_on(service),
+            f"{service.kind} {service.target}",
+            ", ".join(
+                f"{r.path}{' → ' + r.to if r.to else ''}{' (public)' if (name, r.path) in public else ''}"
+                for r in service.routes
+            )
+            or "–",
+        )
+    return table
+
+
+def _listens_on(service: Service) -> str:
+    pinned = ", ".join(map(str, service.ports))
+    if len(service.ports) == service.replicas.most:
+        return pinned
+    others = "Unix sockets" if service.on_socket else "free ports"
+    return f"{pinned}, then {others}" if pinned else others
+
+
+def _engines(project: Project) -> tuple[Engine, Engine]:
+    return postgres_engine(project.config, project.layout), valkey_engine(project.config, project.layout)
+
+
+def _warnings(project: Project) -> Iterator[str]:
+    folders = {project.root / (each.directory or "") for each in project.config.services.values() if not each.command}
+    for folder in sorted(folders):
+        for name in shadowing(folder):
+            module = name.removesuffix(".py")
+            shown = escape(str(folder / name))
+            yield f"{shown} has the name of the standard library's {module!r}; who imports that gets this file"
+    if _runs(project):  # and has its ports itself
+        return
+    gateway = project.config.gateway
+    wanted = [(gateway.bind, "the gateway")]
+    if gateway.admin is not None:
+        wanted.append((gateway.admin, "gateway.admin"))
+    if gateway.tls is not None and gateway.tls.redirect is not None:
+        wanted.append((gateway.tls.redirect, "gateway.tls.redirect"))
+    for name, service in project.config.services.items():
+        wanted += [(Address("127.0.0.1", port), name) for port in service.ports]
+    for address, owner in wanted:
+        try:
+            ports.require_free(address, owner)
+        except EscalaError as error:
+            yield str(error)

@@ -1,0 +1,53 @@
+"""The command `escala deploy`."""
+
+import re
+from typing import Annotated
+
+import typer
+
+from escala.cli.commands.restart import Services, Timeout, Wait
+from escala.cli.support.options import File, Settings, open_project
+from escala.cli.support.rolling import wait_rolled
+from escala.control.client import Client
+from escala.control.messages import Canary
+from escala.errors import ConfigError
+from escala.units import parse_duration
+
+Share = Annotated[
+    str | None, typer.Option("--canary", metavar="PERCENT", help="Give the first new replica such a share first.")
+]
+Watch = Annotated[str, typer.Option("--watch", metavar="DURATION", help="How long the canary is watched.")]
+
+
+def deploy(
+    services: Services = None,
+    file: File = None,
+    settings: Settings = None,
+    canary: Share = None,
+    watch: Watch = "30s",
+    wait: Wait = True,
+    timeout: Timeout = 600.0,
+) -> None:
+    """Roll out changed code, with a canary: the first new replica gets a share of the requests and is judged by them.
+
+    It goes back where at least three of its answers were errors, at a rate more than one percentage point above that
+    of the old replicas, or where it took more than 1.5 times as long as they, and 10 ms longer.
+    """
+    tried = _canary(canary, watch)
+    client = Client(open_project(file, settings))
+    rolling = client.roll(services or None, tried)
+    if wait:
+        wait_rolled(client, rolling, timeout)
+
+
+def _canary(share: str | None, watch: str) -> Canary | None:
+    try:
+        seconds = parse_duration(watch)
+    except ValueError as error:
+        raise ConfigError("escala deploy", [f"--watch {watch}: {error}"]) from None
+    if share is None:
+        return None
+    number = re.fullmatch(r"(\d{1,2}(?:\.\d+)?)%?", share, re.ASCII)
+    if number is None or float(number[1]) == 0:
+        raise ConfigError("escala deploy", [f"--canary {share}: expected a share below 100%, such as 10%"])
+    return Canary(float(number[1]) / 100, seconds)

@@ -1,0 +1,114 @@
+"""The command `escala dev`."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
+from pathlib import PurePath
+
+import watchfiles
+
+from escala.cli.commands.up import Bind, run_project
+from escala.cli.support.options import File, Settings
+from escala.config import Config
+from escala.errors import EscalaError
+from escala.project.project import Project
+from escala.supervisor.supervisor import Supervisor
+
+_SOON = 1.0
+"""Seconds after a roll-out within which a change is not taken for a person's."""
+_TIMES = 3
+"""Such changes in a row after which a file is left out."""
+
+
+def dev(file: File = None, settings: Settings = None, bind: Bind = None) -> None:
+    """Run the project for development: one replica a service, replaced whenever a file of the project changes.
+
+    Which files count says [dev] of escala.toml. The gateway, tokens, cache and jobs are those of `escala up`. What
+    cannot start shows its traceback here, and the version before it serves on.
+    """
+    chosen = [*(settings or ()), *([f"gateway.bind={bind}"] if bind else ())]
+    project = Project.open(file, settings=chosen, single=True)
+    asyncio.run(run_project(project, chosen, echo=True, beside=_follow_changes))
+
+
+async def _follow_changes(supervisor: Supervisor) -> None:
+    """Take over changes of files as they come."""
+    project = supervisor.project
+    wheel = Wheel()
+    state = f"{project.layout.state}/"
+
+    def counts(change: watchfiles.Change, path: str) -> bool:
+        name = path.removeprefix(f"{project.root}/")
+        followed = name in always(supervisor.project) or is_followed(supervisor.project.config, name)
+        return followed and not path.startswith(state) and usual(change, path)
+
+    usual = watchfiles.DefaultFilter()  # without .git, __pycache__, .venv, node_modules and their like
+    async for changes in watchfiles.awatch(project.root, watch_filter=counts):
+        found = sorted({path.removeprefix(f"{project.root}/") for _, path in changes})
+        for name in wheel.turn([name for name in found if name not in always(supervisor.project)], time.monotonic()):
+            supervisor.say(
+                f"{name} changes each time the replicas start, so the app seems to write it; its changes do not count"
+                f' until you change it at another time (in escala.toml: [dev] ignore = ["{name}"])'
+            )
+        names = [name for name in found if name not in wheel.left_out]
+        if not names:
+            continue
+        supervisor.say(f"changed: {', '.join(names[:5])}{' and more' if len(names) > 5 else ''}")
+        try:
+            await _take_over(supervisor, names)
+        except (EscalaError, OSError) as error:
+            supervisor.say(str(error))
+        wheel.rolled_at = time.monotonic()
+
+
+def always(project: Project) -> set[str]:
+    """Return the files whose changes count whatever [dev] says."""
+    return {project.file.name, *(each.env_file for each in project.config.services.values() if each.env_file)}
+
+
+def is_followed(config: Config, name: str) -> bool:
+    """Whether [dev] counts a change of a file; `name` is its path below the project."""
+    return _matches(name, config.dev.watch) and not _matches(name, config.dev.ignore)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a pattern fits the whole path, or, where it has no "/", the name at its end."""
+    return any(fnmatch(name if "/" in pattern else PurePath(name).name, pattern) for pattern in patterns)
+
+
+class Wheel:
+    """Finds files that the app itself writes when it starts: replicas are replaced, it writes, and so on for ever."""
+
+    def __init__(self) -> None:
+        self.left_out: set[str] = set()
+        self.rolled_at: float | None = None
+        """time.monotonic() at the end of the last roll-out."""
+        self._times: Counter[str] = Counter()
+        self._caught: Counter[str] = Counter()
+
+    def turn(self, names: Sequence[str], now: float) -> list[str]:
+        """Count changes; return the files that are left out from now on. A change at another time puts one back."""
+        if self.rolled_at is None or now - self.rolled_at > _SOON:
+            self._times.clear()
+            # Once: who is caught twice writes at all times.
+            self.left_out.difference_update(name for name in names if self._caught[name] < 2)
+            return []
+        self._times = Counter({name: self._times[name] + 1 for name in names})
+        caught = [name for name in names if self._times[name] >= _TIMES and name not in self.left_out]
+        self.left_out.update(caught)
+        self._caught.update(caught)
+        return caught
+
+
+async def _take_over(supervisor: Supervisor, names: Sequence[str]) -> None:
+    rolling: list[str] = []
+    if supervisor.project.file.name in names:
+        try:
+            rolling = (await supervisor.apply(dry=False)).rolling
+        except (EscalaError, OSError) as error:
+            supervisor.say(str(error))
+    if any(name != supervisor.project.file.name for name in names):
+        supervisor.roll([name for name in supervisor.project.config.services if name not in rolling])
+    await supervisor.wait_rolled()

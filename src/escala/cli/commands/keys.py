@@ -1,0 +1,49 @@
+"""The commands `escala keys ...`."""
+
+import contextlib
+from typing import Annotated
+
+import typer
+
+from escala.auth.keys import KeyStore
+from escala.cli.support.console import out
+from escala.cli.support.options import File, Settings, open_project
+from escala.control.client import Client
+from escala.errors import NotRunning
+from escala.project.project import Project
+
+keys = typer.Typer(name="keys", help="The keys that sign and verify tokens.", no_args_is_help=True)
+
+Kid = Annotated[str, typer.Argument(metavar="KID", help="The key's id, as `escala keys list` shows it.")]
+
+
+@keys.command("list")
+def list_keys(file: File = None, settings: Settings = None) -> None:
+    """Show the keys; the first one signs."""
+    for number, key in enumerate(KeyStore(open_project(file, settings).layout).public_keys()):
+        out.print(f"{key.kid}  {key.algorithm}  {'signs and verifies' if number == 0 else 'verifies'}", markup=False)
+
+
+@keys.command()
+def rotate(file: File = None, settings: Settings = None) -> None:
+    """Sign with a new key from now on. Tokens of the old one stay good until it is retired."""
+    project = open_project(file, settings)
+    store = KeyStore(project.layout)
+    fresh = store.prepare_rotation()
+    _tell(project)  # whoever verifies knows the new key before the first token is signed with it
+    store.finish_rotation()
+    out.print(f"{fresh} signs from now on", markup=False)
+
+
+@keys.command(context_settings={"ignore_unknown_options": True})  # a key's id may begin with a dash
+def retire(kid: Kid, file: File = None, settings: Settings = None) -> None:
+    """Refuse tokens of a key that no longer signs."""
+    project = open_project(file, settings)
+    KeyStore(project.layout).retire(kid)
+    _tell(project)
+    out.print(f"tokens of {kid} are refused", markup=False)
+
+
+def _tell(project: Project) -> None:
+    with contextlib.suppress(NotRunning):  # it reads them when it starts
+        Client(project).reload("keys")

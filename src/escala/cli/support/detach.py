@@ -1,0 +1,67 @@
+"""Starting in the background: a supervisor of its own session, watched until it is open or has failed."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from escala.cli.support.console import out, print_table
+from escala.cli.support.options import command_line
+from escala.cli.support.tables import status_table
+from escala.control.client import Client
+from escala.errors import AlreadyRunning, NotRunning
+from escala.project.project import Project
+
+_LOOK_EVERY = 0.1
+
+
+def start_detached(project: Project, settings: Sequence[str]) -> None:
+    """Start `escala up` in the background and return when it is open; exit with its code where it fails."""
+    client = Client(project)
+    try:
+        raise AlreadyRunning(project.name, client.status(brief=True).pid)
+    except NotRunning:
+        pass
+    project.layout.create()
+    output = project.layout.log / "up.log"
+    options = [word for setting in settings for word in ("--set", setting)]
+    with output.open("wb") as target:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "escala", "up", "--no-output", "--file", str(project.file), *options],
+            cwd=project.root,
+            stdin=subprocess.DEVNULL,
+            stdout=target,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    if not _follow(process, client, output):
+        raise typer.Exit(process.returncode or 1)
+    status = client.status()
+    out.print()
+    print_table(status_table(status))
+    stop = command_line("down", project, settings)
+    out.print(f"\n{status.project} is open at [bold]{status.url}[/] — stop it with `{stop}`")
+
+
+def _follow(process: "subprocess.Popen[bytes]", client: Client, output: Path) -> bool:
+    """Show what the supervisor prints until it is open, or has ended instead; return whether it is open."""
+    with output.open(encoding="utf-8", errors="replace") as lines:
+        while True:
+            ended = process.poll() is not None
+            is_open = not ended and _is_open(client)
+            for line in lines:
+                if not is_open or "│" in line:  # the table is printed here, in this terminal's width
+                    out.print(line.rstrip("\n"), markup=False)
+            if ended or is_open:
+                return is_open
+            time.sleep(_LOOK_EVERY)
+
+
+def _is_open(client: Client) -> bool:
+    try:
+        return client.status(brief=True).is_open
+    except NotRunning:
+        return False

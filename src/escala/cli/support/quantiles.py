@@ -1,0 +1,59 @@
+"""Quantiles of durations by service, out of the gateway's histograms by route (`/metrics/routes`)."""
+
+import http.client
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from escala.gateway.topology.routes import Placed
+
+Histogram = dict[float, int]
+"""Requests that took at most so many seconds."""
+
+_BUCKET = re.compile(r'escala_route_duration_seconds_bucket\{route="((?:[^"\\]|\\.)*)",le="([^"]+)"\} (\d+)')
+_SECONDS = 1.0
+
+
+def read(metrics: str, routes: list[Placed]) -> dict[str, Histogram]:
+    """Return what the collector has counted, by service; nothing where it does not answer."""
+    place = urlsplit(metrics)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port or 80, timeout=_SECONDS)
+    try:
+        connection.request("GET", f"{place.path}/routes")
+        text = connection.getresponse().read().decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return {}
+    finally:
+        connection.close()
+    service_of = {placed.name: placed.service for placed in routes}
+    found: dict[str, Histogram] = {}
+    for route, bound, count in _BUCKET.findall(text):
+        service = service_of.get(route)
+        if service is not None:
+            histogram = found.setdefault(service, {})
+            histogram[float(bound)] = histogram.get(float(bound), 0) + int(count)
+    return found
+
+
+def since(before: Mapping[float, int], now: Mapping[float, int]) -> Histogram:
+    """Return what came between two looks; all of it where the collector has begun anew."""
+    if any(now.get(bound, 0) < count for bound, count in before.items()):
+        return dict(now)
+    return {bound: count - before.get(bound, 0) for bound, count in now.items()}
+
+
+def quantile(histogram: Mapping[float, int], share: float) -> float | None:
+    """Return the seconds that this share of requests took at most, evenly spread within a bucket; None for none."""
+    bounds = sorted(histogram)
+    total = histogram[bounds[-1]] if bounds else 0
+    if not total:
+        return None
+    wanted, lower, below = share * total, 0.0, 0
+    for bound in bounds:
+        if histogram[bound] >= wanted:
+            inside = histogram[bound] - below
+            if bound == float("inf"):
+                return lower
+            return lower + (bound - lower) * ((wanted - below) / inside if inside else 1.0)
+        lower, below = bound, histogram[bound]
+    return lower

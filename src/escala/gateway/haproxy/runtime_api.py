@@ -1,0 +1,266 @@
+"""HAProxy's Runtime API (Management Guide, section 9.3): changes to the running gateway without a reload.
+
+Commands go through the master, so that they reach the workers that an earlier reload left finishing their requests too.
+"""
+
+import asyncio
+import contextlib
+import csv
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from escala.config import Address
+from escala.engines.haproxy import alerts
+from escala.errors import EscalaError
+from escala.gateway.render.text import escaped, located
+from escala.gateway.render.tokens import TABLE
+from escala.gateway.topology.lane_names import service_of
+from escala.gateway.topology.servers import Server
+
+_TIMEOUT = 5.0
+_PATIENCE = 0.5
+"""Seconds for a worker that an earlier reload left: what it is asked while it ends is never answered."""
+_RELOAD_TIMEOUT = 30.0
+
+
+class RuntimeRefused(EscalaError):
+    def __init__(self, command: str, answer: str) -> None:
+        self.command = command
+        self.answer = answer
+        super().__init__(f"HAProxy refused {command!r}: {answer or 'without a word'}")
+
+
+class ReloadRefused(EscalaError):
+    exit_code = 2
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+        super().__init__(f"HAProxy kept the old configuration; of the new one it says: {words}")
+
+
+class _WorkerGone(ConnectionError):
+    """The worker that a command was for has ended."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What HAProxy counts for a replica (`server` "1") or a service (`server` ""), in all its lanes."""
+
+    service: str
+    server: str
+    up: bool
+    inflight: int
+    queued: int
+    rate: int
+    """Requests in the last second."""
+    requests: int
+    errors: int
+    """Answers 5xx, and connections and answers that failed."""
+    answers: int
+    """Requests whose answer has begun."""
+    full: bool
+    """Whether a replica has as many requests as it gets at a time, in some lane."""
+    milliseconds: int
+    """Of an average answer, over the last 1,024."""
+
+
+class Runtime:
+    """A client of the master's socket. Raises OSError while HAProxy is away, RuntimeRefused where it says no."""
+
+    def __init__(self, master: Path) -> None:
+        self.master = master
+
+    async def command(self, text: str) -> str:
+        """Send one command to the worker that takes new connections, and return its answer."""
+        return await self._of_worker((await self._workers())[0], text)
+
+    async def everywhere(self, text: str) -> list[str]:
+        """Send one command to all workers; return their answers, the present one's first."""
+        present, *old = await self._workers()
+        return [await self._of_worker(present, text), *await self._answers(old, text)]
+
+    async def reload(self) -> None:
+        """Let a new worker take over with the configuration as it is on disk; raise ReloadRefused where none can."""
+        answer = await self._ask("reload", _RELOAD_TIMEOUT)
+        head, _, words = answer.partition("\n")
+        if head.strip() != "Success=1":
+            raise ReloadRefused(" / ".join(alerts(words)) or answer or "nothing")
+
+    async def apply(self, lane: str, server: Server, inflight: int) -> None:
+        """Let so many requests go to a replica that is ready, and send nothing new to one that is not."""
+        where = f"{lane}/{server.name}"
+        if server.state != "ready":
+            await self._set(f"set server {where} state {server.state}")
+            return
+        if isinstance(server.endpoint, Address):  # a socket has its replica's number, and so never changes
+            await self._move(where, server.endpoint)
+        await self._set(f"set server {where} weight {server.weight}")
+        await self._set(f"set maxconn server {where} {inflight}")
+        await self._set(f"set server {where} state ready")
+        await self._set(f"set server {where} health up")
+
+    async def _move(self, where: str, address: Address) -> None:
+        command = f"set server {where} addr {address.host} port {address.port}"
+        answer, *_ = await self.everywhere(command)
+        if "no need to change" not in answer and "changed from" not in answer:
+            raise RuntimeRefused(command, answer)
+
+    async def add(self, lane: str, server: Server, options: str) -> None:
+        """Make a replica known, without requests for now."""
+        where = f"{lane}/{server.name}"
+        endpoint = escaped(located(server.endpoint))
+        answer = await self.command(f"add server {where} {endpoint} {options}")
+        if "New server registered" not in answer and "Already exists" not in answer:  # from a try that broke off
+            raise RuntimeRefused(f"add server {where}", answer)
+        await self._set(f"enable health {where}")
+
+    async def remove(self, lane: str, name: str) -> None:
+        """Forget a replica; its process has ended. Refused while a connection to it is still there, for moments."""
+        where = f"{lane}/{name}"
+        await self.everywhere(f"set server {where} state maint")
+        answer = await self.command(f"del server {where}")
+        if "deleted" not in answer and "No such server" not in answer:  # from a try that got as far as another lane
+            raise RuntimeRefused(f"del server {where}", answer)
+
+    async def traffic(self) -> list[Traffic]:
+        """Return what is counted, of all workers together."""
+        found: dict[tuple[str, str], Traffic] = {}
+        present, old = await self._processes()
+        if not present and not old:
+            raise ConnectionError("HAProxy has no worker")
+        for answer in await self._answers([*present, *old], "show stat"):
+            for row in csv.DictReader(io.StringIO(answer.removeprefix("# "))):
+                if row.get("lastchg") is None:  # cut off, as the worker ended while it answered
+                    raise ConnectionError("HAProxy broke off its answer")
+                if row["svname"] != "FRONTEND":
+                    seen = _traffic(row)
+                    before = found.get((seen.service, seen.server))
+                    found[seen.service, seen.server] = _together(before, seen) if before else seen
+        return list(found.values())
+
+    async def inflight(self, service: str, name: str) -> int:
+        """Return the requests that a replica is handling, whichever worker sent them."""
+        return sum(t.inflight for t in await self.traffic() if (t.service, t.server) == (service, name))
+
+    async def set_map(self, file: str, entries: dict[str, str]) -> None:
+        """Bring a map to exactly these entries, in every worker; what is there already costs nothing."""
+        for pid in await self._workers():
+            with contextlib.suppress(_WorkerGone):
+                rows = (line.split() for line in (await self._of_any_worker(pid, f"show map {file}")).splitlines())
+                known = {row[1]: row[2] for row in rows if len(row) == 3 and row[0].startswith("0x")}
+                for key, value in entries.items():
+                    if known.get(key) != value:
+                        await self._quietly(pid, f"{'set' if key in known else 'add'} map {file} {key} {value}")
+                for key in known.keys() - entries.keys():
+                    await self._quietly(pid, f"del map {file} {key}")
+
+    async def forget_tokens(self) -> None:
+        """Let every token be verified again."""
+        for pid in await self._workers():
+            with contextlib.suppress(_WorkerGone):
+                await self._quietly(pid, f"clear table {TABLE}")
+
+    async def _quietly(self, pid: int, text: str) -> None:
+        """Send a command that answers nothing when it was done."""
+        answer = await self._of_any_worker(pid, text)
+        if answer:
+            raise RuntimeRefused(text, answer)
+
+    async def _set(self, text: str) -> None:
+        answer, *_ = await self.everywhere(text)
+        if answer:
+            raise RuntimeRefused(text, answer)
+
+    async def _workers(self) -> list[int]:
+        """Return the workers' process ids, the present one first; raise ConnectionError where there is none."""
+        present, old = await self._processes()
+        if not present:
+            raise ConnectionError("HAProxy has no worker yet")
+        return [*present, *old]
+
+    async def _processes(self) -> tuple[list[int], list[int]]:
+        """Return the process ids of the present worker, if there is one, and of those that earlier reloads left."""
+        kind, workers, old = "", list[int](), list[int]()
+        for line in (await self._ask("show proc")).splitlines():
+            if line.startswith("#"):
+                kind = line.strip("# ")
+            elif kind == "workers":
+                workers.append(int(line.split()[0]))
+            elif kind == "old workers":
+                old.append(int(line.split()[0]))
+        return workers, old
+
+    async def _answers(self, pids: Sequence[int], text: str) -> list[str]:
+        """Return what workers answer, without those that end meanwhile."""
+        answers = []
+        for pid in pids:
+            with contextlib.suppress(_WorkerGone):
+                answers.append(await self._of_any_worker(pid, text))
+        return answers
+
+    async def _of_any_worker(self, pid: int, text: str) -> str:
+        """Ask a worker that may be about to end: again and again, until it answers or is gone."""
+        end = time.monotonic() + _TIMEOUT
+        while True:
+            try:
+                return await self._of_worker(pid, text, _PATIENCE)
+            except TimeoutError:
+                if not any(pid in pids for pids in await self._processes()):
+                    raise _WorkerGone(f"worker {pid} has ended") from None
+                if time.monotonic() > end:
+                    raise
+
+    async def _of_worker(self, pid: int, text: str, seconds: float = _TIMEOUT) -> str:
+        answer = await self._ask(f"@!{pid} {text}", seconds)
+        if "Can't find the target" in answer or "Can't connect" in answer:
+            raise _WorkerGone(answer)
+        return answer
+
+    async def _ask(self, text: str, seconds: float = _TIMEOUT) -> str:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_unix_connection(self.master)
+            try:
+                writer.write(f"{text}\n".encode())
+                writer.write_eof()  # the master goes on listening for commands otherwise
+                return (await reader.read()).decode().strip()
+            finally:
+                writer.close()
+
+
+def _traffic(row: dict[str, str]) -> Traffic:
+    def number(name: str) -> int:
+        return int(row.get(name) or 0)
+
+    service = row["svname"] == "BACKEND"
+    return Traffic(
+        service=service_of(row["pxname"]),
+        server="" if service else row["svname"],
+        up=row["status"].startswith("UP"),
+        inflight=number("scur"),
+        queued=number("qcur"),
+        rate=number("rate"),
+        requests=number("stot"),
+        errors=number("hrsp_5xx") + number("econ") + number("eresp"),
+        answers=sum(number(f"hrsp_{kind}") for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other")),
+        full=0 < number("slim") <= number("scur"),
+        milliseconds=number("ttime"),
+    )
+
+
+def _together(one: Traffic, other: Traffic) -> Traffic:
+    return Traffic(
+        service=one.service,
+        server=one.server,
+        up=one.up,
+        inflight=one.inflight + other.inflight,
+        queued=one.queued + other.queued,
+        rate=one.rate + other.rate,
+        requests=one.requests + other.requests,
+        errors=one.errors + other.errors,
+        answers=one.answers + other.answers,
+        full=one.full or other.full,
+        milliseconds=one.milliseconds or other.milliseconds,
+    )

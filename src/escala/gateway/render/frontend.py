@@ -1,0 +1,280 @@
+"""The front half of the gateway: what happens to a request until it is known where it goes and who sent it."""
+
+from collections.abc import Iterator, Sequence
+
+from escala.config import Config
+from escala.config.section import ANY_METHOD
+from escala.gateway.render import cors, limits, tokens
+from escala.gateway.render.rules import by_value, one_of, refuse, when
+from escala.gateway.render.text import log_format, quoted
+from escala.gateway.topology.lane_names import websocket_lane
+from escala.gateway.topology.routes import Placed, has_hosts, has_websockets, lane_of
+from escala.gateway.topology.servers import Surroundings
+
+WORKER = "proc.read_at"
+"""When a worker's configuration was read, in microseconds: which one a line is from. Unlike %pid never used again."""
+
+LOG_FIELDS = (
+    *("%Ts.%ms", "%[var(ADDRESS)]", "%HM", "%ST"),
+    *("%TR", "%Tw", "%Tc", "%Tr", "%Ta", "%B", "%U"),
+    *("%b", "%s", "%rc", "%tsc", "%ID", f"%[var({WORKER})]", "%lc"),
+    *("%[var(txn.key),bytes(0,8),hex]", "%[var(txn.subject),url_enc,bytes(0,500)]", "%[var(txn.route)]", "%HV", "%HPO"),
+)
+"""A line of the access log, separated by tabs; the path is last, as it may be cut off. ADDRESS is `address_of`'s."""
+
+SEPARATOR = "\\t"
+LONGEST_LINE = 2048
+
+_BACKSLASH = quoted("\\")
+_AMBIGUOUS = (
+    "The path has more than one reading: it must not contain empty or dot segments, backslashes, encoded slashes,"
+    " incomplete encoding, or encoding or parameters (;) that change where it leads."
+)
+_DECODED = "path,url_dec,regsub(;[^/]*,,g)"
+"""As servers read it that decode first, and know parameters of segments (RFC 3986, 3.3), which some cut off."""
+_READINGS = {
+    "merged": f"{_DECODED},regsub(//+,/,g)",
+    "stripped": "path,regsub(;[^/]*,,g),url_dec,regsub(;[^/]*,,g),regsub(//+,/,g)",
+}
+"""As servers read it that merge empty segments, and that cut parameters off before they decode. Each step can only make
+a path match a longer prefix. So what leads to one route as it is, and in both of these, does so in all between."""
+_MISLEADING = (
+    "The path has more than one reading: it must not contain dot segments, backslashes, incomplete encoding, or"
+    " anything that leads to another route for some servers."
+)
+_TRACEPARENT = quoted("^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
+_CLAIMS = quoted("^(x[-_](forwarded.*|escala.*|real[-_]ip|request[-_]id)|forwarded|connection)$")
+"""What a client may not say of itself, and what it lists for the next hop alone (RFC 9110, 7.6.1): it may be ours.
+
+Names are in lower case as HAProxy has them. Some servers, and all of CGI's kind, take an underscore for a dash.
+"""
+_HOST = quoted(r"^([A-Za-z0-9._~!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?$")
+"""RFC 3986, section 3.2.2; an empty name is none that "http" has (RFC 9110, section 4.2.1)."""
+_HOSTLESS = "The request must name its host in exactly one Host header."
+_HOPS = 5
+"""How many proxies, one behind the other, are believed."""
+_USER_INFORMATION = "The request target must not contain user information."
+_WEBSOCKET = "{ var(txn.upgrade) -m str -i websocket }"
+_RANDOM = "%[rand,bytes(4,4),hex,lower]"
+REQUEST_ID = 4 * _RANDOM
+"""32 hexadecimal digits, so that it is a trace's id as well (https://www.w3.org/TR/trace-context/)."""
+
+
+def frontend(config: Config, routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
+    """Yield the lines of the section."""
+    yield from _listen(config, around)
+    yield f"unique-id-format {REQUEST_ID}"
+    yield "unique-id-header X-Request-ID"
+    yield from _log(config, around)
+    yield from _forwarded(config)
+    yield from _host()
+    if config.gateway.tls is not None and around.redirect is not None:
+        port = "" if config.gateway.bind.port == 443 else f":{config.gateway.bind.port}"
+        there = f"https://%[req.fhdr(host),host_only]{port}%[pathq]"
+        plain = ("!{ ssl_fc }", "!{ var(txn.scheme) -m str https }")  # nor did a proxy in front get it by TLS
+        yield f"http-request redirect location {there} code 308" + when(*plain, "{ req.fhdr(host) -m len gt 0 }")
+        yield refuse(400, _HOSTLESS) + when(*plain)
+    yield from _handshake()
+    yield from _choose(routes, around)
+    yield from _bounds(routes)
+    yield from cors.preflight(routes)
+    yield from limits.before_verification(routes)
+    yield from _identify(config)
+    yield from tokens.known()
+    public = [placed for placed in routes if placed.policy.public]
+    yield f"http-request unset-var(txn.key) if {one_of(public)}"  # nobody has verified it
+    yield f"http-request allow if {one_of(public)}"  # the rest of this section is about tokens
+    yield from tokens.verify(config, routes, around)
+    # An upload that stalls is not malformed: HAProxy gives it the status of a request that it could not read.
+    stalled = ("{ status 400 }", "{ srv_id gt 0 }", "!{ var(txn.answered) -m found }")
+    yield "http-after-response set-status 408" + when(*stalled)
+    yield "http-after-response set-header X-Request-ID %[unique-id]"
+    yield from cors.headers(routes)
+    yield from _headers(config, routes)
+    for placed in routes:
+        if placed.route.split is not None:
+            service, here = placed.route.split.service, one_of([placed])
+            drawn = f"{{ rand(100) lt {placed.route.split.percent} }}"
+            if has_websockets(config, service):
+                yield f"use_backend {websocket_lane(service)}" + when(here, _WEBSOCKET, drawn)
+                drawn = f"!{_WEBSOCKET} {drawn}"
+            yield f"use_backend {lane_of(config, routes, placed, service)}" + when(here, drawn)
+    socketed = [placed for placed in routes if has_websockets(config, placed.service)]
+    if socketed:
+        condition = "" if len(socketed) == len(routes) else one_of(socketed)
+        lane = websocket_lane(f"%[var(txn.route),map_str({quoted(around.lanes)}),field(1,:)]")
+        yield f"use_backend {lane}" + when(_WEBSOCKET, condition)
+    yield f"use_backend %[var(txn.route),map_str({quoted(around.lanes)})]"
+
+
+def _listen(config: Config, around: Surroundings) -> Iterator[str]:
+    tls = ""
+    if around.certificates is not None:
+        tls = f" ssl crt {quoted(around.certificates)} alpn h2,http/1.1"
+    yield f"bind {around.bind}{tls}"
+    if around.redirect is not None:
+        yield f"bind {around.redirect}"
+    if config.gateway.proxy_protocol:
+        yield f"tcp-request connection expect-proxy layer4 if {_from_proxy(config)}"
+    # As text, which is written into a header and a line for each request.
+    yield "tcp-request session set-var(sess.address) src,concat()"
+
+
+def address_of(config: Config) -> str:
+    """Return the variable with the client's address: of a connection, or where proxies are believed, of a request."""
+    return "txn.address" if _reads_headers(config) else "sess.address"
+
+
+def _host() -> Iterator[str]:
+    """Let the Host header be what the request is for, and refuse one without (RFC 9112, section 3.2).
+
+    HAProxy itself refuses two that differ, characters that no host has, and a target for another host than the header.
+    """
+    foreign = "!{ url_beg / } { url -m sub :// } !{ req.ver 2.0 }"  # "GET http://shop.example/x HTTP/1.0"
+    authority = "url,field(3,/)"
+    yield f"{refuse(400, _USER_INFORMATION)} if {foreign} {{ {authority} -m sub @ }}"
+    yield f"{refuse(400, _HOSTLESS)} if {foreign} !{{ {authority} -m len gt 0 }}"
+    nameless = "!{ req.fhdr(host) -m found } { req.ver 1.0 }"
+    yield f"http-request set-header Host %[{authority}] if {foreign} {nameless}"
+    yield f"http-request set-uri %[pathq] if {foreign}"
+    invalid = f"!{{ req.fhdr(host) -m reg {_HOST} }}"
+    for version in ("!{ req.ver 1.0 }", "{ req.ver 1.0 } { req.fhdr(host) -m found }"):
+        yield refuse(400, _HOSTLESS) + when(version, invalid)
+
+
+def _forwarded(config: Config) -> Iterator[str]:
+    """Take from the proxies in front who the client is, the nearest first, until an address is none of theirs."""
+    if not _reads_headers(config):
+        return
+    for scheme in ("http", "https"):
+        said = f"{{ req.fhdr(x-forwarded-proto) -m str -i {scheme} }}"
+        yield f"http-request set-var(txn.scheme) str({scheme})" + when(_from_proxy(config), said)
+    readable = ""  # what stands before an entry that is no address is anybody's word
+    for hop in range(1, _HOPS + 1):
+        yield f"http-request set-src req.hdr_ip(x-forwarded-for,-{hop})" + when(_from_proxy(config), readable)
+        readable = f"{{ req.hdr_ip(x-forwarded-for,-{hop}) -m found }}"
+    yield "http-request set-var(txn.address) src,concat()"
+
+
+def _reads_headers(config: Config) -> bool:
+    """Whether proxies say in headers who the client is."""
+    return bool(config.gateway.forwarded) and not config.gateway.proxy_protocol
+
+
+def _from_proxy(config: Config) -> str:
+    return f"{{ src {' '.join(config.gateway.forwarded)} }}"
+
+
+def _handshake() -> Iterator[str]:
+    """Refuse a WebSocket handshake that is none (RFC 6455, section 4.1); HAProxy itself refuses one without a key."""
+    yield "http-request set-var(txn.upgrade) req.fhdr(upgrade)"
+    detail = "A WebSocket begins with a GET request without a body."
+    bodies = ("{ req.fhdr(content-length) -m int gt 0 }", "{ req.fhdr(transfer-encoding) -m found }")
+    for wrong in (*bodies, "!{ method GET }"):
+        yield refuse(400, detail) + when(_WEBSOCKET, wrong)
+    # Other protocols may be offered beside a body (RFC 9110, section 7.8), which servers then wait for in vain.
+    for body in bodies:
+        yield "http-request del-header Upgrade" + when("{ var(txn.upgrade) -m found }", body)
+
+
+def _log(config: Config, around: Surroundings) -> Iterator[str]:
+    if around.access_log is None:
+        yield "no log"
+        return
+    yield f"log {around.access_log} len {LONGEST_LINE} format raw local0"
+    fields = SEPARATOR.join(LOG_FIELDS).replace("ADDRESS", address_of(config))
+    yield f'log-format "{fields}"'
+
+
+def _choose(routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
+    """Set txn.route, and refuse paths that one reads differently from another.
+
+    What is checked here must be what the service sees, so a path that leads elsewhere once it is decoded is refused.
+    """
+    as_is = [placed for placed in routes if placed.policy.paths == "as-is"]
+    readings = {"decoded": _DECODED, **(_READINGS if as_is else {})}
+    routes_map = quoted(around.routes)
+    special = "{ path -m sub % ; // }"
+    if has_hosts(routes):
+        yield "http-request set-var(txn.host) req.fhdr(host),lower,field(1,:),rtrim(.)"
+        yield "http-request set-var(txn.parent) var(txn.host),field(2,.,0)"
+        yield from _by_host("route", "path", routes_map)
+        for name, path in readings.items():
+            yield from _by_host(name, path, routes_map, special, otherwise=",-")
+        route_of = {name: f"var(txn.{name})" for name in readings}
+    else:
+        yield f"http-request set-var(txn.route) path,concat(/),map_beg({routes_map})"
+        route_of = {name: f"{path},concat(/),map_beg({routes_map},-)" for name, path in readings.items()}
+    elsewhere = {name: f"{route},strcmp(txn.route),bool -m bool" for name, route in route_of.items()}
+    always = (
+        f"path -m sub {_BACKSLASH}",
+        "path -m sub -i %5c %00",
+        f"path -m reg {quoted('%([^0-9A-Fa-f]|.[^0-9A-Fa-f]|.?$)')}",
+        f"{_DECODED},concat(/) -m sub /../ /./",
+        elsewhere["decoded"],
+    )
+    for meaning in (*always, "path -m sub //", "path -m sub -i %2f", f"{_DECODED} -m sub //"):
+        yield f"acl ambiguous {meaning}"
+    suspicious = f"{{ path -m sub % ; // /. {_BACKSLASH} }}"  # spares most paths the rest
+    if as_is:
+        for meaning in (*always, "path,url_dec,concat(/) -m sub /../ /./", *(elsewhere[name] for name in _READINGS)):
+            yield f"acl misleading {meaning}"
+        yield refuse(400, _MISLEADING) + when(suspicious, one_of(as_is), "misleading")
+        yield refuse(400, _AMBIGUOUS) + when(suspicious, f"!{one_of(as_is)}", "ambiguous")
+    else:
+        yield refuse(400, _AMBIGUOUS) + when(suspicious, "ambiguous")
+    yield refuse(404, "No route leads there.") + when("!{ var(txn.route) -m found }")
+
+
+def _by_host(name: str, path: str, routes_map: str, *conditions: str, otherwise: str = "") -> Iterator[str]:
+    """Set a variable to the route of a path: by host, by its parent for "*.", then for any; by longest prefix."""
+    missing = f"!{{ var(txn.{name}) -m found }}"
+    yield f"http-request set-var(txn.path) {path},concat(/)" + when(*conditions)
+    yield f"http-request set-var(txn.{name}) var(txn.host),concat(,txn.path),map_beg({routes_map})" + when(*conditions)
+    parent = f"str(.),concat(,txn.parent),concat(,txn.path),map_beg({routes_map})"
+    yield f"http-request set-var(txn.{name}) {parent}" + when(*conditions, missing)
+    anywhere = f"var(txn.path),map_beg({routes_map}{otherwise})"
+    yield f"http-request set-var(txn.{name}) {anywhere}" + when(*conditions, missing)
+
+
+def _bounds(routes: Sequence[Placed]) -> Iterator[str]:
+    for methods, condition in by_value(routes, lambda placed: placed.policy.methods):
+        allow = ("Allow", ", ".join(methods))
+        if methods == ANY_METHOD:  # but for what asks for a tunnel to somewhere else
+            yield refuse(405, "This method is not allowed here.") + when(condition, "{ method CONNECT }")
+            continue
+        refusal = refuse(405, "This method is not allowed here.", allow)
+        # A preflight request asks about a method; it is none of the route's.
+        asking = "!{ req.fhdr(access-control-request-method) -m found }" if "OPTIONS" not in methods else ""
+        yield refusal + when(condition, f"!{{ method {' '.join(methods)} }}", asking)
+    for most, condition in by_value(routes, lambda placed: placed.policy.max_body):
+        refusal = refuse(413, f"The body is larger than the {most} bytes allowed.")
+        yield refusal + when(condition, f"{{ req.fhdr(content-length),set-var(txn.length) -m int gt {most} }}")
+
+
+def _identify(config: Config) -> Iterator[str]:
+    """Replace what clients claim about themselves by what is so."""
+    yield f"http-request del-header {_CLAIMS} -m reg"
+    # No X-Forwarded-Host: the Host header arrives as the client sent it.
+    yield f"http-request add-header X-Forwarded-For %[var({address_of(config)})]"
+    scheme = "https" if config.gateway.tls else "http"
+    said = "{ var(txn.scheme) -m found }" if _reads_headers(config) else ""
+    if said:
+        yield f"http-request add-header X-Forwarded-Proto %[var(txn.scheme)] if {said}"
+    yield f"http-request add-header X-Forwarded-Proto {scheme}" + when(f"!{said}" if said else "")
+    yield "http-request add-header Connection upgrade if { req.fhdr(upgrade) -m found }"
+    lost = f"!{{ req.fhdr(traceparent) -m reg {_TRACEPARENT} }} or {{ req.fhdr_cnt(traceparent) gt 1 }}"
+    yield f"http-request set-header traceparent 00-%ID-%[unique-id,bytes(16,16)]-01 if {lost}"
+
+
+def _headers(config: Config, routes: Sequence[Placed]) -> Iterator[str]:
+    """Add response headers that the service does not set itself."""
+    names = sorted({name for placed in routes for name in placed.policy.headers})
+    for name in names:
+        for value, condition in by_value(routes, lambda placed, name=name: placed.policy.headers.get(name)):  # type: ignore[misc]
+            if value is not None:
+                absent = f"!{{ res.fhdr({name}) -m found }}"
+                yield f"http-after-response add-header {name} {quoted(log_format(value))}" + when(condition, absent)
+    if config.gateway.tls is not None and config.gateway.tls.hsts is not None:
+        seconds = round(config.gateway.tls.hsts)
+        yield f'http-after-response set-header Strict-Transport-Security "max-age={seconds}" if {{ ssl_fc }}'

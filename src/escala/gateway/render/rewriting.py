@@ -1,0 +1,100 @@
+"""Paths on the way to the service, and back in what it answers.
+
+Where a route cuts its prefix off (`path = "/shop"`, `to = "/"`), the service is told so by X-Forwarded-Prefix, and may
+write paths as clients have them. A path in its answer that has the prefix already is therefore left as it is.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from escala.config import Route
+from escala.gateway.render.rules import one_of, when
+from escala.gateway.render.text import quoted, regex
+from escala.gateway.topology.routes import Placed
+from escala.http.internal_headers import PREFIX
+
+_BACK = "\\"  # before the number of a group of a regular expression
+
+
+def root_of(route: Route) -> str | None:
+    """Return where a service's "/" is for clients; None where its paths are none that a prefix was cut off."""
+    inner = (route.to or route.path).rstrip("/")
+    return route.prefix.removesuffix(inner) if route.prefix.endswith(inner) else None
+
+
+def rewrite(routes: Sequence[Placed]) -> Iterator[str]:
+    """Replace a route's prefix by what it says in `to`."""
+    for placed, inner in _rewritten(routes):
+        prefix = placed.route.prefix
+        if not inner and prefix:  # nothing would be left of a path that is the prefix itself
+            yield f"http-request set-path / if {one_of([placed])} {{ path {prefix} }}"
+        pattern = quoted(f"^{regex(prefix)}(/.*)?$" if inner else f"^{regex(prefix)}(/.*)$")
+        yield f"http-request replace-path {pattern} {quoted(f'{inner}{_BACK}1')} if {one_of([placed])}"
+        if root := root_of(placed.route):
+            yield f"http-request set-header {PREFIX} {root} if {one_of([placed])}"
+
+
+def rewrite_back(routes: Sequence[Placed]) -> Iterator[str]:
+    """Let links, redirects and cookies within the service lead to where clients reach it."""
+    rewritten = list(_rewritten(routes))
+    if rewritten:
+        yield "http-request set-var(txn.authority) req.fhdr(host)"
+    for placed, inner in rewritten:
+        for place in _PLACES:
+            yield from _rewrite_header(placed, inner, place)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a header has a path: what stands before it, and conditions under which it is the service's own."""
+
+    header: str
+    before: str = ""
+    action: str = "replace-header"
+    conditions: Sequence[str] = ()
+
+
+def _places_of_a_url(header: str) -> tuple[_Place, _Place]:
+    # After "//" a host comes, which may be ours, as in a full URL (RFC 3986, section 4.2).
+    local = f"{{ res.fhdr({header}) -m beg / }} !{{ res.fhdr({header}) -m beg // }}"
+    full = f"{{ res.fhdr({header}) -m sub // }} {{ res.fhdr({header}),field(3,/),strcmp(txn.authority) eq 0 }}"
+    return _Place(header, conditions=(local,)), _Place(header, "([A-Za-z]+:)?//[^/?#]+", conditions=(full,))
+
+
+_PLACES = (
+    *_places_of_a_url("Location"),
+    *_places_of_a_url("Content-Location"),
+    _Place("Link", " *<", "replace-value"),
+    _Place("Refresh", "[0-9.]+ *[;,] *[Uu][Rr][Ll] *= *[\"']?"),
+    _Place("Set-Cookie", ".*; *[Pp][Aa][Tt][Hh]="),
+)
+_MARK = "escala-public:"
+"""Stands for the prefix in a path that has it already, while the others get it."""
+
+
+def _rewrite_header(placed: Placed, inner: str, place: _Place) -> Iterator[str]:
+    here = when(one_of([placed]), *place.conditions)
+    public, before = placed.route.prefix, f"^({place.before})"
+    # The prefix is the third group where what stands before has one of its own.
+    rest = 2 + place.before.count("(")
+    end = "([/?#;>\"'].*|)$"
+
+    def rule(pattern: str, replacement: str, condition: str = here) -> str:
+        return f"http-response {place.action} {place.header} {quoted(pattern)} {quoted(replacement)}{condition}"
+
+    if root_of(placed.route):
+        yield rule(f"{before}{regex(public)}{end}", f"{_BACK}1{_MARK}{_BACK}{rest}")
+    if inner:
+        yield rule(f"{before}{regex(inner)}{end}", f"{_BACK}1{public}{_BACK}{rest}")
+    elif place.header == "Set-Cookie":  # one for all of the host ("/") is not narrowed: other services may need it
+        yield rule(f"{before}(/[^/;].*)$", f"{_BACK}1{public}{_BACK}{rest}")
+    else:
+        yield rule(f"{before}(/[^/].*|/)$", f"{_BACK}1{public}{_BACK}{rest}")
+    if root_of(placed.route):
+        yield rule(f"{before}{_MARK}(.*)$", f"{_BACK}1{public}{_BACK}{rest}", when(one_of([placed])))
+
+
+def _rewritten(routes: Sequence[Placed]) -> Iterator[tuple[Placed, str]]:
+    for placed in routes:
+        if placed.route.to is not None:
+            yield placed, placed.route.to.rstrip("/")

@@ -1,0 +1,61 @@
+"""Rules of HAProxy that hold for some routes: as few of them as there are different values."""
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from escala.gateway.render.text import problem, quoted
+from escala.gateway.topology.routes import Placed
+
+_MOST = 24
+"""Words of a list within a line; HAProxy takes 64 words a line (MAX_LINE_ARGS), and a line has others too."""
+
+_LONG_LIST = re.compile(rf"\{{ (\S+ -m str --|method|src) ((?:[^\s{{}}\"]+ ){{{_MOST + 1},}})\}}")
+
+Value = TypeVar("Value", bound=Hashable)
+
+
+def by_value(routes: Sequence[Placed], value_of: Callable[[Placed], Value]) -> Iterator[tuple[Value, str]]:
+    """Yield each value that routes have, with the condition under which it holds: "" where it holds for all."""
+    groups: dict[Value, list[Placed]] = {}
+    for placed in routes:
+        groups.setdefault(value_of(placed), []).append(placed)
+    for value, members in groups.items():
+        yield value, "" if len(groups) == 1 else one_of(members)
+
+
+def one_of(routes: Sequence[Placed]) -> str:
+    """Return the condition that a request's route is one of these."""
+    return f"{{ var(txn.route) -m str -- {' '.join(sorted(placed.name for placed in routes))} }}"
+
+
+def when(*conditions: str) -> str:
+    """Return " if A B C" of the conditions that are not empty, or nothing."""
+    given = [condition for condition in conditions if condition]
+    return f" if {' '.join(given)}" if given else ""
+
+
+def folded(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a section, with lists that are too long for a line as named ACLs of several lines each."""
+    names: dict[str, str] = {}
+    declared: list[str] = []
+
+    def named(found: re.Match[str]) -> str:
+        if found[0] not in names:
+            name = names[found[0]] = f"list{len(names) + 1}"
+            words = found[2].split()
+            declared.extend(
+                f"acl {name} {found[1]} {' '.join(words[first : first + _MOST])}"
+                for first in range(0, len(words), _MOST)
+            )
+        return names[found[0]]
+
+    rest = [_LONG_LIST.sub(named, line) for line in lines]
+    yield from declared
+    yield from rest
+
+
+def refuse(status: int, detail: str, *headers: tuple[str, str]) -> str:
+    """Return the action that answers with a problem document, up to its condition."""
+    added = "".join(f" hdr {name} {quoted(value)}" for name, value in headers)
+    return f"http-request deny {problem(status, detail)}{added}"

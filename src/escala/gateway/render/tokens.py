@@ -1,0 +1,180 @@
+"""Access tokens at the gateway (RFC 9068, RFC 8725): verified once, then looked up.
+
+A verified token leaves a row in a stick table under the SHA-256 of its Authorization header: until when it is good (or
+has to be looked at again), and which scopes of the routes it grants, as bits. Only tokens that passed every check make
+rows. Revocations are looked up before the row is made and once more after; whoever revokes writes the map first and
+empties the table then, so no order of the two leaves a row behind. docs/sessions.md says why this is safe.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from escala.auth.tokens import LONGEST_TOKEN, TYPE
+from escala.config import Config
+from escala.gateway.render import limits
+from escala.gateway.render.rules import by_value, refuse, when
+from escala.gateway.render.text import quoted
+from escala.gateway.topology.routes import Placed
+from escala.gateway.topology.servers import Key, Surroundings
+
+TABLE = "escala.tokens"
+REFUSED = "escala.refused"
+"""Counts, by address, the requests that were refused over a token that was not remembered."""
+
+_SEVERAL = "The request has more than one token."
+_SPELLED = "A token is written: Bearer, one blank, the token without padding."
+_REVOKED = "The token was revoked."
+_BITS = 32  # of a general purpose tag (gpt) of a stick table
+
+
+def scopes_of(routes: Sequence[Placed]) -> list[str]:
+    """Return all scopes that routes ask for; a scope's place in the list is its bit."""
+    return sorted({scope for placed in routes for scope in placed.policy.scopes})
+
+
+def table(config: Config, routes: Sequence[Placed]) -> list[str]:
+    words = 1 + -(-len(scopes_of(routes)) // _BITS)
+    seconds = max(1, round(config.auth.remember_for))
+    return [f"stick-table type binary len 32 size {config.auth.remember} expire {seconds}s store gpt({words})"]
+
+
+def refused_table() -> list[str]:
+    return ["stick-table type ipv6 size 100000 expire 10s store gpc(1),gpc_rate(1,1s)"]
+
+
+def known() -> Iterator[str]:
+    """Let a token pass that is remembered: nothing of the frontend's rules after this one is looked at.
+
+    A connection keeps its last Authorization header and that one's digest, as the next request mostly has the same.
+    The two are only ever set together, in one expression; txn.key comes from this request's own header or not at all.
+    """
+    same = "{ req.fhdr(authorization),strcmp(sess.authorization) -m int eq 0 }"
+    yield "http-request set-var(txn.key) var(sess.key)" + when(same)
+    digest = "req.fhdr(authorization),set-var(sess.authorization),sha2(256),set-var(sess.key)"
+    yield f"http-request set-var(txn.key) {digest}" + when("!{ var(txn.key) -m found }")
+    yield "http-request set-var(txn.now) date()"
+    remembered = f"{{ var(txn.key),table_gpt(0,{TABLE}),sub(txn.now) -m int gt 0 }}"
+    yield "http-request allow" + when(remembered, "{ req.fhdr_cnt(authorization) eq 1 }")
+
+
+def verify(config: Config, routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
+    """Check a token that is not remembered, and remember it."""
+    yield "http-request set-var(txn.bearer) http_auth_bearer"
+    for several in ("{ req.fhdr_cnt(authorization) gt 1 }", "{ req.fhdr(authorization) -m sub , }"):
+        yield refused(_SEVERAL) + when(several)
+    # One token, one row, but for the case of the scheme's letters: or who has one could fill the table with it.
+    spelled = f"{{ req.fhdr(authorization) -m reg {quoted('^[^ ]+ [^ ]+$')} }}"
+    yield refused(_SPELLED) + when("{ http_auth_bearer -m found }", f"!{spelled}")
+    missing = refuse(401, "This needs an access token.", ("WWW-Authenticate", "Bearer"))
+    yield missing + when("!{ var(txn.bearer) -m len gt 0 }")
+    yield refused("The token is too long.") + when(f"{{ var(txn.bearer) -m len gt {LONGEST_TOKEN} }}")
+    yield from _within_budget(config, routes)
+    yield from _signature(around.keys)
+    yield "http-request set-var(txn.claims) var(txn.bearer),field(2,.),ub64dec"
+    for claim, expected in (("iss", config.issuer), ("aud", config.audience)):
+        right = f"!{{ var(txn.claims),json_query('$.{claim}') -m str -- {quoted(expected)} }}"
+        yield refused(f"The token is for another system ({claim}).") + when(right)
+    yield from _times(config)
+    yield from _revoked(around)
+    yield from _remember(config, routes, around)
+    yield "http-request set-var(txn.verified) bool(true)"
+
+
+def _within_budget(config: Config, routes: Sequence[Placed]) -> Iterator[str]:
+    """Refuse addresses that send so many wrong tokens that verifying them would slow others down.
+
+    What is refused here is not counted, so a good token passes as soon as the wrong ones are fewer.
+    """
+    counter = limits.counters(routes) + 1
+    above = f"{{ {limits.ADDRESS},table_gpc_rate(0,{REFUSED}) gt {config.auth.wrong_tokens} }}"
+    yield refuse(429, "Too many wrong tokens came from this address.", ("Retry-After", "1")) + when(above)
+    yield f"http-request track-sc{counter} {limits.ADDRESS} table {REFUSED}"
+    wrong = (f"{{ sc_tracked({counter}) }}", "!{ var(txn.verified) -m bool }")
+    yield f"http-after-response sc-inc-gpc(0,{counter})" + when(*wrong)
+
+
+def granted(routes: Sequence[Placed], reaching: Sequence[Placed]) -> Iterator[str]:
+    """Refuse, for the routes that reach a backend, tokens that lack a scope of the route."""
+    places = {scope: divmod(bit, _BITS) for bit, scope in enumerate(scopes_of(routes))}
+    for scopes, condition in by_value(reaching, lambda placed: placed.policy.scopes):
+        masks: dict[int, int] = {}
+        for scope in scopes:
+            word, bit = places[scope]
+            masks[word] = masks.get(word, 0) | 1 << bit
+        needed = " ".join(scopes)
+        challenge = ("WWW-Authenticate", f'Bearer error="insufficient_scope", scope="{needed}"')
+        refusal = refuse(403, f"This needs the scopes: {needed}.", challenge)
+        for word, mask in masks.items():
+            held = f"!{{ var(txn.key),table_gpt({word + 1},{TABLE}),and({mask}) -m int eq {mask} }}"
+            yield refusal + when(condition, held)
+
+
+def refused(detail: str) -> str:
+    """Return the action that answers 401 to a token that is not good (RFC 6750, section 3.1)."""
+    return refuse(401, detail, ("WWW-Authenticate", f'Bearer error="invalid_token", error_description="{detail}"'))
+
+
+def _signature(keys: Sequence[Key]) -> Iterator[str]:
+    """Each key verifies tokens that name it, with the one algorithm that is its own."""
+    for name in ("alg", "typ", "kid"):
+        yield f"http-request set-var(txn.{name}) var(txn.bearer),jwt_header_query('$.{name}')"
+    foreign = refused("The token is not an access token of this system.")
+    algorithms = " ".join(sorted({key.algorithm for key in keys}))
+    yield foreign + when(f"!{{ var(txn.alg) -m str -- {algorithms} }}")
+    yield foreign + when(f"!{{ var(txn.typ) -m str -i -- {TYPE} }}")
+    # The last digit of a signature may have bits that mean nothing.
+    yield "http-request set-var(txn.signature) var(txn.bearer),field(3,.)"
+    yield refused(_SPELLED) + when("!{ var(txn.signature),ub64dec,ub64enc,strcmp(txn.signature) -m int eq 0 }")
+    for key in keys:
+        own = (f"{{ var(txn.kid) -m str -- {quoted(key.kid)} }}", f"{{ var(txn.alg) -m str -- {key.algorithm} }}")
+        check = f'http-request set-var(txn.signed) var(txn.bearer),jwt_verify("{key.algorithm}",{quoted(key.file)})'
+        yield check + when(*own)
+    yield refused("The signature of the token is wrong.") + when("!{ var(txn.signed) -m int eq 1 }")
+
+
+def _times(config: Config) -> Iterator[str]:
+    yield "http-request set-var(txn.until) var(txn.claims),json_query('$.exp','int')"
+    yield refused("The token has expired.") + when("!{ var(txn.until),sub(txn.now) -m int gt 0 }")
+    longest = round(config.auth.max_ttl)
+    yield refused("The token is valid for too long.") + when(f"{{ var(txn.until),sub(txn.now) -m int gt {longest} }}")
+    early = "{ var(txn.claims),json_query('$.nbf','int'),sub(txn.now) -m int gt 0 }"
+    yield refused("The token is not valid yet.") + when(early)
+
+
+def _revoked(around: Surroundings) -> Iterator[str]:
+    """Refuse revoked tokens. The maps' keys are SHA-256 in hexadecimal digits, as an identifier may hold anything."""
+    for name, claim in (("subject", "sub"), ("id", "jti")):
+        yield f"http-request set-var(txn.{name}) var(txn.claims),json_query('$.{claim}')"
+        yield refused("The token lacks sub or jti.") + when(f"!{{ var(txn.{name}) -m found }}")
+    for condition in _is_revoked(around):
+        yield refused(_REVOKED) + when(*condition)
+
+
+def _is_revoked(around: Surroundings) -> Iterator[tuple[str, ...]]:
+    yield (f"{{ var(txn.id),sha2(256),hex,map_str({quoted(around.revoked_tokens)}) -m found }}",)
+    since = f"var(txn.subject),sha2(256),hex,map_str_int({quoted(around.revoked_users)})"
+    later = "{ var(txn.claims),json_query('$.iat','int'),sub(txn.since) -m int gt 0 }"
+    # set-var, a converter, notes since when; a token without iat counts as old.
+    yield (f"{{ {since},set-var(txn.since) -m found }}", f"!{later}")
+
+
+def _remember(config: Config, routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
+    scopes = scopes_of(routes)
+    if scopes:
+        # Blanks around the list make every scope a whole word.
+        yield "http-request set-var(txn.scope) var(txn.claims),json_query('$.scope')"
+        yield 'http-request set-var-fmt(txn.scope) " %[var(txn.scope)] "'
+    seconds = max(1, round(config.auth.remember_for))
+    again = f"{{ var(txn.until),sub(txn.now) -m int gt {seconds} }}"
+    yield f"http-request set-var(txn.until) var(txn.now),add({seconds})" + when(again)
+    yield f"http-request track-sc0 var(txn.key) table {TABLE}"
+    for first in range(0, len(scopes), _BITS):
+        word = first // _BITS
+        yield f"http-request set-var(txn.bits{word}) int(0)"
+        for bit, scope in enumerate(scopes[first : first + _BITS]):
+            holds = f'{{ var(txn.scope) -m sub -- " {scope} " }}'
+            yield f"http-request set-var(txn.bits{word}) var(txn.bits{word}),or({1 << bit})" + when(holds)
+        yield f"http-request sc-set-gpt({word + 1},0) var(txn.bits{word})"
+    yield "http-request sc-set-gpt(0,0) var(txn.until)"  # last: from here on it counts as known
+    for condition in _is_revoked(around):
+        yield "http-request sc-set-gpt(0,0) int(0)" + when(*condition)
+        yield refused(_REVOKED) + when(*condition)

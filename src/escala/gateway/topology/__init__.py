@@ -1,0 +1,1 @@
+"""What the configuration means: routes with their policy, lanes, limits, scopes. Pure."""

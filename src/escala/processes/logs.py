@@ -1,0 +1,104 @@
+"""Output of the processes: a file each under .escala/log, and the console with a coloured prefix."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from itertools import cycle
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TextIO
+
+from escala.processes.process import Output
+
+_FILE_BYTES = 10 * 1024**2
+_FILES_KEPT = 2
+_COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
+
+
+class Console:
+    """The terminal, or whatever stands in for it. One that went away is no reason to stop."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._colour = self._stream.isatty()
+        self._colours = cycle(_COLOURS)
+        self._prefixes: dict[str, str] = {}
+        self._width = 8
+
+    def write(self, name: str, lines: Sequence[str]) -> None:
+        prefix = self._prefix(name)
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write("".join([f"{prefix} {line}\n" for line in lines]))
+            self._stream.flush()
+
+    def _prefix(self, name: str) -> str:
+        if len(name) > self._width:
+            self._width = len(name)
+            self._prefixes.clear()
+        if name not in self._prefixes:
+            padded = f"{name:<{self._width}} │"
+            self._prefixes[name] = f"\x1b[{next(self._colours)}m{padded}\x1b[0m" if self._colour else padded
+        return self._prefixes[name]
+
+
+class _File(RotatingFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Pass an error on; logging would print a traceback for each line."""
+        raise
+
+
+class Logs:
+    """Where each process's lines go."""
+
+    def __init__(self, folder: Path, console: Console, echo: bool) -> None:
+        self._folder = folder
+        self._console = console
+        self._echo = echo
+        self._files: dict[str, _File] = {}
+        self.failing: dict[str, str] = {}
+        """Logs that cannot be written at the moment, and why: a full disk must not stop the service."""
+
+    def sink(self, name: str, shown: Callable[[str], bool]) -> Output:
+        """Return where the lines of process `name` go: its file, and those that are `shown` to the console too."""
+
+        def take(lines: Sequence[str]) -> None:
+            self.write(name, *lines)
+            if self._echo:
+                self._console.write(name, [line for line in lines if shown(line)])
+
+        return take
+
+    def write(self, name: str, *lines: str) -> None:
+        if not lines:
+            return
+        stamp = datetime.now().astimezone().isoformat(timespec="milliseconds")
+        file = self._files.get(name) or self._open(name)
+        try:
+            file.emit(logging.makeLogRecord({"msg": "\n".join([f"{stamp} {line}" for line in lines])}))
+        except (OSError, ValueError) as error:
+            if name not in self.failing:
+                self._console.write("escala", [f"{file.baseFilename} cannot be written ({error}); its lines are lost"])
+            self.failing[name] = str(getattr(error, "strerror", None) or error)
+        else:
+            self.failing.pop(name, None)
+
+    def note(self, line: str) -> None:
+        """Keep a line of the supervisor's own, without printing it."""
+        self.write("escala", line)
+
+    def say(self, line: str) -> None:
+        """Print and keep a line of the supervisor's own."""
+        self.write("escala", line)
+        self._console.write("escala", [line])
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def _open(self, name: str) -> _File:
+        path = self._folder / f"{name.replace('/', '-')}.log"
+        file = _File(path, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT, encoding="utf-8", delay=True)
+        self._files[name] = file
+        return file

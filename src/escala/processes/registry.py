@@ -1,0 +1,99 @@
+"""The processes that a supervisor has started, on disk, so that the next one can end what a dead one left."""
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from escala.processes.process import Process, has_ended, is_same_process
+from escala.processes.records import Records
+from escala.project.layout import write_atomically
+
+_STOP_SECONDS = 15.0
+
+
+class Entry(msgspec.Struct):
+    name: str
+    pid: int
+    started: float
+    stop_signal: int
+
+
+@dataclass(frozen=True)
+class Leftover:
+    name: str
+    pid: int
+
+
+class Registry:
+    def __init__(self, path: Path, records: Records) -> None:
+        self._path = path
+        self._records = records
+        self._entries: dict[int, Entry] = {}
+
+    def add(self, process: Process) -> None:
+        with contextlib.suppress(psutil.Error):  # gone already
+            started = psutil.Process(process.pid).create_time()
+            entry = Entry(process.spec.name, process.pid, started, process.spec.stop_signal)
+            self._entries[process.pid] = entry
+            self._write()
+
+    def remove(self, process: Process) -> None:
+        if self._entries.pop(process.pid, None):
+            self._write()
+
+    def retry(self) -> None:
+        """Write what could not be written."""
+        if self._path.name in self._records.failing:
+            self._write()
+
+    def stop_leftovers(self) -> list[Leftover]:
+        """End what an earlier supervisor left running, gently first; return what there was. Blocking."""
+        found = [
+            (entry, psutil.Process(entry.pid)) for entry in self._read() if is_same_process(entry.pid, entry.started)
+        ]
+        for entry, process in found:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(entry.stop_signal)
+        _, alive = psutil.wait_procs([process for _, process in found], timeout=_STOP_SECONDS)
+        for process in alive:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        stopped = [Leftover(entry.name, entry.pid) for entry, _ in found]
+        for entry in self._read():  # what they started themselves, which may outlive them
+            for pid in _rest_of_group(entry):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+                    stopped.append(Leftover(entry.name, pid))
+        self._write()
+        return stopped
+
+    def _read(self) -> list[Entry]:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=list[Entry])
+        except (OSError, msgspec.MsgspecError):
+            return []
+
+    def _write(self) -> None:
+        with self._records.attempt(self._path.name):
+            write_atomically(self._path, msgspec.json.encode(list(self._entries.values())).decode())
+
+
+def _rest_of_group(entry: Entry) -> list[int]:
+    """Return the processes in the group that `entry` led.
+
+    While a group has members, the kernel gives its number to no new process; a leader with another start time means
+    that the group is gone, and the number belongs to somebody else.
+    """
+    if not has_ended(entry.pid) and not is_same_process(entry.pid, entry.started):
+        return []
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+            if os.getpgid(process.pid) == entry.pid and not has_ended(process.pid):
+                members.append(process.pid)
+    return members

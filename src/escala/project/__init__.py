@@ -1,0 +1,1 @@
+"""A project opened: its file, its state folder, its lock, atomic writes."""

@@ -1,0 +1,47 @@
+"""A project: its file, its configuration and its state folder."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from escala.config import Config, Replicas, Rollout, find, load
+from escala.project.layout import Layout
+
+
+@dataclass(frozen=True)
+class Project:
+    file: Path
+    config: Config
+    layout: Layout
+    settings: tuple[str, ...] = ()
+    """What the command line overrides."""
+    single: bool = False
+    """Whether every service has one replica, without a port of its own, as for development."""
+
+    @classmethod
+    def open(
+        cls,
+        file: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        settings: Sequence[str] = (),
+        *,
+        single: bool = False,
+    ) -> "Project":
+        """Load the project of `file`, or of the nearest escala.toml from the working folder upward."""
+        file = (file or find(Path.cwd())).absolute()
+        config = load(file, os.environ if environ is None else environ, settings)
+        if single:
+            alone = {"replicas": Replicas(), "ports": (), "rollout": Rollout.model_validate({"settle": "1ms"})}
+            services = {name: each.model_copy(update=alone) for name, each in config.services.items()}
+            config = config.model_copy(update={"services": services})
+        layout = Layout.of(config.project.state, config.project.name, file.parent)
+        return cls(file, config, layout, tuple(settings), single)
+
+    @property
+    def root(self) -> Path:
+        return self.file.parent
+
+    @property
+    def name(self) -> str:
+        return self.config.project.name

@@ -1,0 +1,183 @@
+"""A rollout: the replicas of one service are replaced by new ones, and no request is dropped.
+
+New ones first: they are ready and known to the balancer before as many old ones finish their requests and go. Where a
+new one does not become ready, the rollout stops: the new ones go, what was replaced is started again as it was, and the
+old ones have served all the time.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from escala.control.messages import Canary
+from escala.errors import EscalaError
+from escala.events import CanaryJudged, Emit, RolloutEnded, RolloutFailed, RolloutStarted
+from escala.gateway.topology.servers import FULL_WEIGHT
+from escala.project.project import Project
+from escala.supervisor.changes.canary import Served, judge, together, weight_for
+from escala.supervisor.replicas.table import Replica, Replicas
+
+_LOOK_EVERY = 0.1
+_PATIENCE = 60.0
+"""Seconds that a rollout waits for replicas that went down meanwhile."""
+
+Watch = Callable[[str, Sequence[str], float], Awaitable[dict[str, Served]]]
+"""Return what replicas of a service, by number, did within the next so many seconds."""
+
+
+class Stopped(EscalaError):
+    """A rollout cannot go on."""
+
+
+class Rollout:
+    """Brings a service from what its replicas are made of to `release`."""
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        service: str,
+        release: Project,
+        *,
+        canary: Canary | None,
+        watch: Watch,
+        emit: Emit,
+        only: Sequence[Replica],
+    ) -> None:
+        self.service = service
+        self.replaced = 0
+        self._replicas = replicas
+        self._release = release
+        self._before = replicas.release_of(service)
+        self._canary = canary
+        self._watch = watch
+        self._emit = emit
+        self._limits = replicas.services[service].rollout
+        self._old = list(only) or replicas.staying(service)
+        self._whole = not only
+        self._numbers = sorted(replica.number for replica in self._old)
+        self._fresh: list[Replica] = []
+        self.wanted = len(self._old)
+        """How many are to be replaced."""
+
+    async def run(self) -> None:
+        """Replace them all; raise Stopped where it had to go back."""
+        began = time.monotonic()
+        self._emit(RolloutStarted(self.service, self.wanted))
+        try:
+            if self._canary is not None and self._old:
+                await self._try(self._canary)
+            while self._old or len(self._fresh) < self.wanted:
+                await self._until_some_may_change()
+                await self._start(self._room())
+                await self._retire(self._spare())
+            await self._take_pinned_numbers()
+        except Stopped as error:
+            words = f"{error}; {await self._go_back()}"
+            self._emit(RolloutFailed(self.service, words))
+            raise Stopped(words) from None
+        if self._whole:
+            self._replicas.release(self.service, self._release)
+        self._emit(RolloutEnded(self.service, self.replaced, time.monotonic() - began))
+
+    def _room(self) -> int:
+        """Return how many may be started now."""
+        alive = len(self._old) + len(self._fresh)
+        return min(self.wanted + self._limits.max_surge - alive, self.wanted - len(self._fresh))
+
+    def _spare(self) -> int:
+        """Return how many old ones may go now."""
+        self._old.sort(key=lambda replica: replica.serves)  # whoever does not serve goes first
+        serving = [replica for replica in (*self._old, *self._fresh) if replica.serves]
+        spared = max(0, len(serving) - (self.wanted - self._limits.max_unavailable))
+        return min(len(self._old), spared + sum(replica not in serving for replica in self._old))
+
+    async def _start(self, count: int, weight: int = FULL_WEIGHT) -> None:
+        """Start new ones, and wait until they serve and have settled."""
+        started = [self._replicas.add(self.service, self._release) for _ in range(count)]
+        for replica in started:
+            replica.weight = weight
+        await self._until_serving(started)
+        end = time.monotonic() + (self._limits.settle if started else 0)
+        while time.monotonic() < end:
+            await asyncio.sleep(min(_LOOK_EVERY, self._limits.settle))
+            for replica in started:
+                if replica.child.state not in {"serving", "draining"}:
+                    raise Stopped(f"{replica.name} was ready, and ended: {replica.why()}")
+
+    async def _until_serving(self, started: Sequence[Replica]) -> None:
+        self._fresh += started
+        await asyncio.gather(*(replica.child.wait_tried() for replica in started))
+        for replica in started:
+            if not replica.serves:
+                raise Stopped(f"{replica.name} does not become ready: {replica.why()}")
+
+    async def _until_some_may_change(self) -> None:
+        """Wait while so many are down, by whatever came between, that nobody can be spared and there is no room."""
+        end = time.monotonic() + _PATIENCE
+        while self._room() <= 0 and self._spare() <= 0:
+            if time.monotonic() > end:
+                down = [each for each in (*self._old, *self._fresh) if not each.serves]
+                raise Stopped("; ".join(f"{replica.name}: {replica.why()}" for replica in down))
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def _retire(self, count: int) -> None:
+        going = self._old[:count]
+        self._old = self._old[len(going) :]
+        await asyncio.gather(*(self._replicas.retire(replica) for replica in going))
+        self.replaced += len(going)
+
+    async def _try(self, canary: Canary) -> None:
+        """Give one new replica a share of the requests for a while, and judge it."""
+        if not self._limits.max_surge:
+            await self._retire(1)
+        await self._start(1, weight_for(canary.share, 1, len(self._old)))
+        served = await self._watch(
+            self.service, [str(replica.number) for replica in (*self._old, *self._fresh)], canary.seconds
+        )
+        fresh, *old = (served[str(replica.number)] for replica in (*self._fresh, *self._old))
+        if not self._fresh[0].serves:
+            raise Stopped(f"the canary died: {self._fresh[0].why()}")
+        verdict = judge(fresh, together(old))
+        self._emit(CanaryJudged(self.service, verdict.good, verdict.why))
+        if not verdict.good:
+            raise Stopped(f"the canary was worse: {verdict.why}")
+        await self._replicas.weigh(self._fresh[0], FULL_WEIGHT)
+        await self._retire(self._spare())
+
+    async def _take_pinned_numbers(self) -> None:
+        """Move replicas that stand beyond the pinned ports onto the ports that were being left meanwhile."""
+        pinned = len(self._replicas.services[self.service].ports)
+        for number in self._numbers:
+            if number <= pinned and self._replicas.is_free(self.service, number):
+                beyond = max(self._fresh, key=lambda replica: replica.number)
+                await self._until_serving([self._replicas.add(self.service, self._release, number)])
+                self._fresh.remove(beyond)
+                await self._replicas.retire(beyond)
+
+    async def _go_back(self) -> str:
+        """Restore what was there, as far as there is something to restore it from; return in words what serves now."""
+        if self._release is self._before:  # the files themselves are what is new, and the old ones are no more
+            serving = [replica for replica in self._fresh if replica.serves]
+            keep = serving[: self.wanted - len(self._old)]
+        else:
+            back = [self._replicas.add(self.service, self._before) for _ in range(self.wanted - len(self._old))]
+            for replica in back:
+                await replica.child.wait_tried()
+            failed = [replica for replica in back if not replica.serves]
+            keep = [replica for replica in self._fresh if replica.serves][: len(failed)]
+            self._old += back
+        for replica in keep:
+            await self._replicas.weigh(replica, FULL_WEIGHT)
+        await asyncio.gather(*(self._replicas.retire(replica) for replica in self._fresh if replica not in keep))
+        return _who_serves(sum(replica.serves for replica in self._old), len(keep), len(self._old))
+
+
+def _who_serves(old: int, new: int, all_old: int) -> str:
+    """Say what clients have after a rollout went back: how many of the old replicas serve, and of the new ones."""
+    if not old + new:
+        return "no replica serves: requests get 503 until one starts"
+    if new:
+        return f"{old} old and {new} new replica{' serves' if old + new == 1 else 's serve'}"
+    if old < all_old:
+        return f"{old} of {all_old} old replicas serve{'s' if old == 1 else ''} on"
+    return f"{old} old replica{' serves' if old == 1 else 's serve'} on"

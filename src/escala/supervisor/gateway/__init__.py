@@ -1,0 +1,1 @@
+"""What the supervisor runs beside HAProxy: listeners, certificates, revocations, the access log."""

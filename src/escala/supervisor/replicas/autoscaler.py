@@ -1,0 +1,98 @@
+"""The autoscaler: measures what services have to do, and lets the number of their replicas follow (`autoscaling`)."""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+
+from escala.background import Loop
+from escala.config import Service
+from escala.events import Emit, Rescaled
+from escala.gateway.haproxy.membership import Balancer
+from escala.gateway.haproxy.runtime_api import Traffic
+from escala.supervisor.changes.rollout_registry import Rollouts
+from escala.supervisor.replicas.backlog import Backlog
+from escala.supervisor.replicas.scaling_policy import Capacity, Decision, Sample, decide
+from escala.supervisor.replicas.table import Replicas
+
+LOOK_EVERY = 0.5
+"""Seconds between two samples."""
+_ASLEEP_EVERY = 0.2
+"""The same while a service has no replica: somebody may be waiting for one."""
+
+
+class Autoscaler:
+    def __init__(
+        self, replicas: Replicas, balancer: Balancer, rollouts: Rollouts, backlog: Backlog, emit: Emit
+    ) -> None:
+        self._replicas = replicas
+        self._balancer = balancer
+        self._rollouts = rollouts
+        self._backlog = backlog
+        self._emit = emit
+        self._histories: dict[str, deque[Sample]] = {}
+        self._requests: dict[str, int] = {}
+        self._decisions: dict[str, Decision] = {}
+        self._rolled: set[str] = set()
+        """Workers whose new version may have other tasks."""
+        self.loop = Loop("autoscaler", self._follow)
+
+    def begin_anew(self, service: str) -> None:
+        """Forget what was measured: somebody chose a number, and it is not to shrink at once."""
+        self._histories.pop(service, None)
+
+    def why(self, service: str) -> str:
+        """Say why a service has as many replicas as it has; nothing where the number is fixed."""
+        decision = self._decisions.get(service)
+        return decision.why if decision else ""
+
+    async def _follow(self) -> float:
+        scaled = {name: each for name, each in self._replicas.services.items() if each.replicas.scales}
+        if scaled:
+            await self._look(scaled)
+        asleep = any(not self._replicas.staying(name) for name in scaled)
+        return _ASLEEP_EVERY if asleep else LOOK_EVERY
+
+    async def _look(self, scaled: Mapping[str, Service]) -> None:
+        traffic = {each.service: each for each in await self._balancer.traffic() if not each.server}
+        for name, service in scaled.items():
+            sample = await self._sample(name, service, traffic.get(name))
+            if sample is None:  # nobody could be asked
+                continue
+            rules = service.replicas
+            history = self._histories.setdefault(name, deque())
+            history.append(sample)
+            while len(history) > 1 and history[1].at <= sample.at - rules.down_after:
+                history.popleft()
+            present = len(self._replicas.staying(name))
+            decision = self._decisions[name] = decide(history, present, rules, _capacity(service))
+            if decision.count != present and not self._rollouts.running(name):
+                self._replicas.scale(name, decision.count)
+                self._emit(Rescaled(name, present, decision.count, decision.why))
+
+    async def _sample(self, name: str, service: Service, traffic: Traffic | None) -> Sample | None:
+        ready = sum(replica.serves for replica in self._replicas.staying(name))
+        now = time.monotonic()
+        if service.kind == "tasks":
+            if self._rollouts.running(name):
+                self._rolled.add(name)
+            elif name in self._rolled:
+                self._rolled.discard(name)
+                self._backlog.forget(service.target)
+            counts = await self._backlog.of(service.target, lambda: self._replicas.spec_of(name))
+            if counts is None:
+                return None
+            active = counts.running + counts.waiting > 0
+            return Sample(now, counts.running, counts.waiting, active, counts.oldest_seconds, ready)
+        if traffic is None:
+            return None
+        before = self._requests.get(name, traffic.requests)
+        self._requests[name] = traffic.requests
+        # The gateway counts those that wait as in flight too.
+        busy = max(0, traffic.inflight - traffic.queued)
+        return Sample(now, busy, traffic.queued, traffic.requests != before, 0.0, ready)
+
+
+def _capacity(service: Service) -> Capacity:
+    if service.kind == "tasks":
+        return Capacity(service.concurrency, service.replicas.target_waiting)
+    return Capacity(service.replicas.target_inflight)

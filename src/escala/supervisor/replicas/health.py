@@ -1,0 +1,106 @@
+"""Whether replicas that serve are well: each is asked every second, and judged with what the gateway counts.
+
+Load must not look like death. A replica that is silent while it answers requests, or has as many as it may have, is
+busy, and stays where it is: further requests wait in the gateway's queue. One that is silent with room to spare hangs.
+It gets nothing new, and is replaced when that lasts (`hang_timeout`). HAProxy itself checks connections only.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from escala.background import Loop
+from escala.events import Emit, HealthChanged
+from escala.gateway.haproxy.membership import Balancer
+from escala.gateway.haproxy.runtime_api import Traffic
+from escala.supervisor.replicas.spec import Answer, ask
+from escala.supervisor.replicas.table import HealthState, Replica, Replicas
+
+LOOK_EVERY = 1.0
+FALL = 2
+"""Bad answers in a row that are needed to take a replica out; one good one puts it back."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """What is known of one process."""
+
+    state: HealthState = "well"
+    bad: int = 0
+    """Bad or missing answers in a row."""
+    silent_since: float | None = None
+    """Since when neither the question nor any request was answered."""
+    answers: int | None = None
+    """Requests that it had answered when it was silent last."""
+
+
+def judge(before: Health, answer: Answer, traffic: Traffic | None, now: float, *, patient: bool = False) -> Health:
+    """Return what is known after one more question. Pure; `traffic` is needed for a replica that was silent.
+
+    `patient` is for a server of somebody else's, which may have all its threads busy for long: while it has requests,
+    its silence says nothing.
+    """
+    if answer == "well":
+        return Health()
+    bad = before.bad + 1
+    if answer == "unwell":
+        return Health("unwell" if bad >= FALL else before.state, bad)
+    if traffic is None:  # nobody can say what it has to do
+        return before
+    answers = traffic.answers
+    works = before.answers is not None and answers != before.answers
+    if works or traffic.full or (patient and traffic.inflight):
+        since = now if works or before.silent_since is None else before.silent_since
+        return Health("busy", bad, since, answers)
+    since = now if before.silent_since is None else before.silent_since
+    return Health("hung" if bad >= FALL else before.state, bad, since, answers)
+
+
+class HealthWatch:
+    def __init__(self, replicas: Replicas, balancer: Balancer, emit: Emit) -> None:
+        self._replicas = replicas
+        self._balancer = balancer
+        self._emit = emit
+        self._known: dict[tuple[str, int], Health] = {}
+        """By replica and process."""
+        self.loop = Loop("health watch", self._look)
+
+    async def _look(self) -> float:
+        began = time.monotonic()
+        asked = [replica for replica in self._replicas.all() if replica.child.state in ("serving", "draining")]
+        answers = await asyncio.gather(*(ask(each.endpoint, each.page, each.name) for each in asked))
+        traffic: dict[tuple[str, str], Traffic] = {}
+        if "silent" in answers:
+            traffic = {(each.service, each.server): each for each in await self._balancer.traffic()}
+        known: dict[tuple[str, int], Health] = {}
+        changes: list[Callable[[], Awaitable[None]]] = []
+        for replica, answer in zip(asked, answers, strict=True):
+            if replica.child.pid is None:  # it ended meanwhile
+                continue
+            key = (replica.name, replica.child.pid)
+            before = self._known.get(key, Health())
+            counted = traffic.get((replica.service, str(replica.number)))
+            patient = replica.hangs_after is None
+            known[key] = found = judge(before, answer, counted, time.monotonic(), patient=patient)
+            if found.state != replica.health:
+                changes.append(lambda replica=replica, state=found.state: self._change(replica, state))  # type: ignore[misc]
+            self._end_if_hung(replica, found)
+        self._known = known
+        for change in changes:
+            await change()
+        return max(0.0, LOOK_EVERY - (time.monotonic() - began))
+
+    async def _change(self, replica: Replica, state: HealthState) -> None:
+        before, replica.health = replica.health, state
+        self._emit(HealthChanged(replica.name, before, state))
+        if not replica.leaving:
+            await self._balancer.tell(replica.service, replica.server)
+
+    def _end_if_hung(self, replica: Replica, found: Health) -> None:
+        limit = replica.hangs_after
+        if limit is None or found.silent_since is None or replica.leaving:
+            return
+        silent = time.monotonic() - found.silent_since
+        if silent > limit:
+            replica.child.abort(f"it hung: nothing was answered for {silent:.0f} s")

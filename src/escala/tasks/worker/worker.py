@@ -1,0 +1,243 @@
+"""The worker: claims jobs, runs them, keeps their leases, and takes back what dead workers left.
+
+Each duty is a loop of its own. A loop waits out a PostgreSQL that is away; any other error in one ends the process,
+loudly, and the supervisor starts another.
+"""
+
+import asyncio
+import logging
+import time
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import asyncpg
+
+from escala.database import Database
+from escala.errors import DatabaseUnavailable, TaskArguments
+from escala.tasks import queue
+from escala.tasks.job import Output
+from escala.tasks.queue import Claimed, Held
+from escala.tasks.task import Task
+from escala.tasks.worker.handler_thread import AttemptTimedOut, HandlerThread
+
+log = logging.getLogger("escala.worker")
+
+POLL_SECONDS = 0.25
+RENEW_SECONDS = 0.5
+RESCUE_SECONDS = 2.0
+PRUNE_SECONDS = 60.0
+_UNSTORABLE = (TypeError, ValueError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+"""What writing a result raises that JSON or PostgreSQL cannot hold."""
+DEAF_SECONDS = 15.0
+"""A worker that has not polled for this long is not well."""
+
+
+@dataclass
+class Attempt:
+    job: Claimed
+    progress: float = 0.0
+    message: str = ""
+    runner: asyncio.Task[None] | None = None
+
+    def report(self, progress: float, message: str) -> None:
+        """Take what a handler says of its progress, from any thread."""
+        self.progress, self.message = progress, message
+
+    @property
+    def held(self) -> Held:
+        return Held(self.job.id, self.job.attempt, self.progress, self.message)
+
+
+class Worker:
+    """Runs jobs of `tasks`, at most `concurrency` at a time. `context` opens what handlers use on their own loop."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        tasks: Mapping[str, Task[..., Any]],
+        concurrency: int,
+        context: AbstractAsyncContextManager[Any],
+    ) -> None:
+        self.tasks = tasks
+        self.owner = uuid.uuid4()
+        self.attempts: dict[uuid.UUID, Attempt] = {}
+        self.succeeded = 0
+        self.failed = 0
+        self._database = database
+        self._concurrency = concurrency
+        self._handlers = HandlerThread(context, threads=concurrency)
+        self._reached_at = time.monotonic()
+        self._free = asyncio.Event()
+        self._free.set()
+        self._stopping = asyncio.Event()
+
+    @property
+    def healthy(self) -> bool:
+        return time.monotonic() - self._reached_at < DEAF_SECONDS
+
+    async def run(self) -> None:
+        """Work until `stop` is called; then give unfinished jobs back."""
+        await self._handlers.start()
+        async with asyncio.TaskGroup() as loops:
+            running = [
+                loops.create_task(self._every(POLL_SECONDS, self._claim), name="claim"),
+                loops.create_task(self._every(RENEW_SECONDS, self._renew), name="renew"),
+                loops.create_task(self._every(RESCUE_SECONDS, self._rescue), name="rescue"),
+                loops.create_task(self._every(PRUNE_SECONDS, self._prune), name="prune"),
+            ]
+            await self._stopping.wait()
+            for loop in running:
+                loop.cancel()
+        await self._give_back()
+        await self._handlers.stop()
+
+    async def drain(self, seconds: float) -> None:
+        """Claim nothing more and let running jobs end, for at most `seconds`; then stop."""
+        self._concurrency = 0
+        self._free.clear()
+        runners = [attempt.runner for attempt in self.attempts.values() if attempt.runner]
+        if runners:
+            log.info("waiting for %d running jobs", len(runners))
+            await asyncio.wait(runners, timeout=seconds)
+        self._stopping.set()
+
+    async def _every(self, seconds: float, duty: Callable[[], Awaitable[bool]]) -> None:
+        """Do `duty` again and again; at once where it says that there is more."""
+        away = False
+        while True:
+            try:
+                more = await duty()
+                if away:
+                    log.info("PostgreSQL is back")
+                away = False
+            except DatabaseUnavailable as error:
+                if not away:
+                    log.warning("%s", error)
+                away, more = True, False
+            if not more:
+                await asyncio.sleep(seconds)
+
+    async def _claim(self) -> bool:
+        await self._free.wait()
+        room = self._concurrency - len(self.attempts)
+        async with self._database.connection() as connection:
+            claimed = await queue.claim(connection, self.owner, list(self.tasks), room)
+        self._reached_at = time.monotonic()
+        for job in claimed:
+            attempt = self.attempts[job.id] = Attempt(job)
+            attempt.runner = asyncio.create_task(self._attempt(attempt), name=f"job {job.id}")
+            attempt.runner.add_done_callback(partial(self._forget, job.id))
+        if len(self.attempts) >= self._concurrency:
+            self._free.clear()
+        return len(claimed) == room
+
+    def _forget(self, job: uuid.UUID, runner: asyncio.Task[None]) -> None:
+        self.attempts.pop(job, None)
+        if len(self.attempts) < self._concurrency:
+            self._free.set()
+
+    async def _attempt(self, attempt: Attempt) -> None:
+        job = attempt.job
+        task = self.tasks[job.task]
+        try:
+            arguments = task.arguments_of(**job.arguments)
+            returned = await self._handlers.call(task, arguments, attempt.report)
+            output = returned if isinstance(returned, Output) else Output(returned)
+        except TaskArguments as error:
+            await self._settle(attempt, "fail", str(error))
+        except AttemptTimedOut as error:
+            await self._settle(attempt, "retry", str(error))
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is None or current.cancelling():
+                raise  # our doing: the lease is lost, or the worker stops
+            await self._settle(attempt, "retry", "the handler was cancelled from within")
+        except Exception as error:
+            log.warning("%s %s, attempt %d: %s", job.task, job.id, job.attempt, _last_line(error))
+            await self._settle(attempt, "retry", _words(error))
+        else:
+            await self._settle(attempt, "succeed", output)
+
+    async def _settle(self, attempt: Attempt, outcome: str, what: Any) -> None:
+        """Write an outcome, as long as the lease holds and until PostgreSQL takes it."""
+        job = attempt.job
+        while True:
+            try:
+                async with self._database.connection() as connection:
+                    ours = await self._write(connection, attempt, outcome, what)
+            except DatabaseUnavailable:
+                continue  # waited PATIENCE already; a lease that runs out meanwhile makes the write a refusal
+            break
+        if not ours:
+            log.warning("%s %s: attempt %d lost its lease, its outcome is refused", job.task, job.id, job.attempt)
+        elif outcome == "succeed":
+            self.succeeded += 1
+        else:
+            self.failed += 1
+
+    async def _write(self, connection: Any, attempt: Attempt, outcome: str, what: Any) -> bool:
+        job = attempt.job
+        if outcome == "succeed":
+            try:
+                return await queue.succeed(connection, self.owner, job.id, job.attempt, what, attempt.message)
+            except _UNSTORABLE as error:
+                outcome, what = "fail", f"the result cannot be stored: {error}"
+        if outcome == "retry" and await queue.retry(connection, self.owner, job.id, job.attempt, what):
+            return True
+        return await queue.fail(connection, self.owner, job.id, job.attempt, what)
+
+    async def _renew(self) -> bool:
+        held = [attempt.held for attempt in self.attempts.values()]
+        if held:
+            async with self._database.connection() as connection:
+                ours = await queue.renew(connection, self.owner, held)
+            self._reached_at = time.monotonic()  # a worker that has all it may have claims nothing for long
+            for lost in {job.id for job in held} - ours:
+                attempt = self.attempts.get(lost)
+                if attempt and attempt.runner:
+                    log.warning("job %s: lease lost, attempt given up", lost)
+                    attempt.runner.cancel()
+        return False
+
+    async def _rescue(self) -> bool:
+        async with self._database.connection() as connection:
+            again, poison = await queue.rescue(connection)
+        self._reached_at = time.monotonic()
+        for job in again:
+            log.warning("job %s was left by a worker that ended; it waits again", job)
+        for job in poison:
+            log.error("job %s ended every worker that ran it; set aside", job)
+        return False
+
+    async def _prune(self) -> bool:
+        async with self._database.connection() as connection:
+            await queue.prune(connection)
+        return False
+
+    async def _give_back(self) -> None:
+        left = [attempt for attempt in self.attempts.values() if attempt.runner]
+        for attempt in left:
+            assert attempt.runner is not None
+            attempt.runner.cancel()
+        if left:
+            async with self._database.connection() as connection:
+                given = await queue.release(connection, self.owner, [attempt.job.id for attempt in left])
+            log.warning("%d unfinished jobs given back", given)
+
+
+def _last_line(error: BaseException) -> str:
+    words = traceback.format_exception_only(error)[-1].strip()
+    return words.encode("utf-8", "replace").decode()  # a file's name may hold what no text can (surrogates)
+
+
+def _words(error: BaseException) -> str:
+    """Word an exception for the job's record: type, message, and the place that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (line {frames[-1].lineno} of {frames[-1].filename.rpartition('/')[2]})" if frames else ""
+    return _last_line(error) + place

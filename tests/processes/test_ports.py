@@ -1,0 +1,36 @@
+import os
+import socket
+
+import pytest
+
+from escala.config import Address
+from escala.errors import PortTaken, StartError
+from escala.processes import ports
+
+
+def test_a_taken_port_names_its_holder() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        address = Address("127.0.0.1", server.getsockname()[1])
+        assert not ports.is_free(address)
+        with pytest.raises(PortTaken, match=rf"{address}, wanted by web/1, is held by .*pid {os.getpid()}\)"):
+            ports.require_free(address, "web/1")
+    assert ports.is_free(address)
+
+
+def test_a_port_shared_by_reuseport_is_not_free() -> None:
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        assert not ports.is_free(Address("127.0.0.1", server.getsockname()[1]))
+
+
+def test_an_address_of_another_machine() -> None:
+    with pytest.raises(StartError, match=r"192\.0\.2\.1:8000, wanted by the gateway"):
+        ports.require_free(Address("192.0.2.1", 8000), "the gateway")
+
+
+def test_free_ports_are_free() -> None:
+    assert ports.is_free(Address("127.0.0.1", ports.free_port()))
