@@ -1,14 +1,10 @@
 """Durations and sizes as people write them: a number and a unit."""
 
 import re
-from typing import Annotated, Any
-
-from pydantic import AfterValidator, BeforeValidator
+from typing import Any
 
 _DURATIONS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
-LONGEST_TIMEOUT = 24 * 86400.0
-"""HAProxy counts milliseconds in 31 bits."""
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 
 
@@ -26,12 +22,6 @@ def parse_duration(value: Any) -> float:
     seconds = _quantity(value, _DURATIONS, '"30s"')
     if not 0.001 <= seconds <= 3660 * 86400:
         raise ValueError("expected a duration between 1ms and 3660d")
-    return seconds
-
-
-def _within_a_timer(seconds: float) -> float:
-    if seconds > LONGEST_TIMEOUT:
-        raise ValueError("expected at most 24d")
     return seconds
 
 
@@ -67,13 +57,3 @@ def format_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
-
-
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-"""Seconds, written with a unit."""
-
-Timeout = Annotated[Duration, AfterValidator(_within_a_timer)]
-"""Seconds that HAProxy can time: 24 days at most."""
-
-Size = Annotated[int, BeforeValidator(parse_size)]
-"""Bytes, written with a unit."""

@@ -6,7 +6,8 @@ import pytest
 from fastapi import Depends, FastAPI, WebSocket
 
 from escala import auth
-from escala.auth.keys import KeyStore
+from escala.auth.jwks import JwksFile
+from escala.auth.key_store import KeyStore
 from escala.auth.tokens import Issuer, Verifier
 from escala.http import problem
 from escala.project.layout import Layout
@@ -20,7 +21,7 @@ def issuer(session_folder: Path) -> Issuer:
 @pytest.fixture(scope="module")
 def app(session_folder: Path, issuer: Issuer) -> FastAPI:
     app = FastAPI(exception_handlers=problem.handlers())
-    verifier = Verifier(Layout(session_folder / "middleware").jwks, "shop", "shop")
+    verifier = Verifier(JwksFile(Layout(session_folder / "middleware").jwks), "shop", "shop")
     app.add_middleware(auth.Middleware, verifier=verifier, public=("/health", "/open", "!/open/not"))
 
     @app.get("/me")

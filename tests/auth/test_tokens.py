@@ -13,7 +13,8 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, OctKey, RSAKey
 
 from escala.auth import tokens
-from escala.auth.keys import KeyStore
+from escala.auth.jwks import JwksFile
+from escala.auth.key_store import KeyStore
 from escala.auth.tokens import Issuer, Verifier
 from escala.errors import InvalidToken, KeyDamaged
 from escala.project.layout import Layout
@@ -31,7 +32,7 @@ def key(layout: Layout) -> RSAKey:
 
 @pytest.fixture(scope="module")
 def verifier(layout: Layout, key: RSAKey) -> Verifier:
-    return Verifier(layout.jwks, "shop", "shop")
+    return Verifier(JwksFile(layout.jwks), "shop", "shop")
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,7 @@ def test_a_verified_token_still_expires(issuer: Issuer, verifier: Verifier, monk
 def test_a_new_key_is_found_and_unknown_keys_do_not_make_it_read_the_file_each_time(
     layout: Layout, key: RSAKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verifier = Verifier(layout.jwks, "shop", "shop")
+    verifier = Verifier(JwksFile(layout.jwks), "shop", "shop")
     verifier.verify(Issuer(key, "shop", "shop").issue("ana"))
     readings: list[Path] = []
 
@@ -220,4 +221,4 @@ def test_without_public_keys_nothing_is_valid(issuer: Issuer, tmp_path: Path, co
     if content is not None:
         (tmp_path / "jwks.json").write_text(content)
     with pytest.raises(InvalidToken):
-        Verifier(tmp_path / "jwks.json", "shop", "shop").verify(issuer.issue("ana"))
+        Verifier(JwksFile(tmp_path / "jwks.json"), "shop", "shop").verify(issuer.issue("ana"))

@@ -3,7 +3,8 @@
 from typing import Any
 
 from escala.config import Address, Config, UnixSocket
-from escala.gateway.topology.servers import Backend, Key, Server, Surroundings
+from escala.gateway.render.context import Key, RenderContext
+from escala.gateway.topology.servers import Backend, Server
 from escala.supervisor.replicas.spec import services
 from tests.support import minimal_config
 
@@ -91,7 +92,7 @@ def backends(config: Config) -> list[Backend]:
     return made
 
 
-def surroundings(folder: str = "/state", **changes: Any) -> Surroundings:
+def render_context(folder: str = "/state", **changes: Any) -> RenderContext:
     values: dict[str, Any] = {
         "bind": "127.0.0.1:8000",
         "redirect": None,
@@ -108,4 +109,4 @@ def surroundings(folder: str = "/state", **changes: Any) -> Surroundings:
         "keys": (Key("-first", "RS256", f"{folder}/0.pem"), Key("second", "ES256", f"{folder}/1.pem")),
         "certificates": None,
     }
-    return Surroundings(**{**values, **changes})
+    return RenderContext(**{**values, **changes})

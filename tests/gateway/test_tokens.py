@@ -14,16 +14,17 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
-from escala.auth.keys import KeyStore
+from escala.auth.key_store import KeyStore
 from escala.config import Address
 from escala.engines import haproxy
+from escala.gateway.render.context import Key
 from escala.gateway.render.render import render
 from escala.gateway.topology.routes import lanes_map, placed_routes, routes_map
-from escala.gateway.topology.servers import Backend, Key, Server
+from escala.gateway.topology.servers import Backend, Server
 from escala.processes.ports import free_port
 from escala.project.layout import Layout
 from escala.supervisor.replicas.spec import services
-from tests.gateway.examples import surroundings
+from tests.gateway.examples import render_context
 from tests.gateway.http2 import Asked, streams
 from tests.support import minimal_config, wait_until
 
@@ -50,18 +51,18 @@ class Alone:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         bind = f"[::]:{port} v4v6" if socket.has_dualstack_ipv6() else f"127.0.0.1:{port}"
-        around = surroundings(
+        context = render_context(
             str(folder), bind=bind, admin=f"127.0.0.1:{free_port()}", access_log=None, keys=tuple(keys)
         )
         placed = placed_routes(config)
-        Path(around.routes).write_text(routes_map(placed))
-        Path(around.lanes).write_text(lanes_map(config, placed))
-        for path in (around.revoked_tokens, around.revoked_users):
+        Path(context.routes).write_text(routes_map(placed))
+        Path(context.lanes).write_text(lanes_map(config, placed))
+        for path in (context.revoked_tokens, context.revoked_users):
             Path(path).write_text("")
         self.file = folder / "alone.cfg"
         backends = [Backend(name, (Server(1, Address("127.0.0.1", 1), "maint"),)) for name in services(config)]
-        self.file.write_text(render(config, services(config), backends, around))
-        self.socket = around.socket
+        self.file.write_text(render(config, services(config), backends, context))
+        self.socket = context.socket
 
     def token(self, key: RSAKey | ECKey | None = None, header: dict[str, Any] | None = None, **claims: Any) -> str:
         key = key or self.rsa

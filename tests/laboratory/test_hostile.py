@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from escala.access_log.line import Entry
-from escala.auth.keys import KeyStore
+from escala.auth.key_store import KeyStore
 from tests.support import Up, access_log, wait_until
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from escala.engines.haproxy import ConfigurationRefused, check, find
 from escala.errors import StartError
-from escala.project.layout import Layout, write_atomically
+from escala.project.atomic_write import write_atomically
+from escala.project.layout import Layout
 
 HAPROXY_TAKES = 97
 """Bytes of a Unix socket's path."""

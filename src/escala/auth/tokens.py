@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet, RSAKey
 
-from escala.auth.keys import ALGORITHM, ALGORITHMS, UNREADABLE, read_jwks
+from escala.auth.jwks import ALGORITHM, ALGORITHMS, UNREADABLE, JwksFile, KeySource
 from escala.auth.principal import Principal
 from escala.environment import Environment
 from escala.errors import InvalidToken
@@ -23,7 +23,7 @@ LONGEST_TOKEN = 8 * 1024
 """Characters; a longer one is refused unread."""
 
 _KEYS_COOL_DOWN = 1.0
-"""Seconds between two readings of the key file because of an unknown key id."""
+"""Seconds between two readings of the keys because of an unknown key id."""
 
 
 class Issuer:
@@ -62,10 +62,10 @@ def read_unverified(token: str) -> tuple[str, float]:
 
 
 class Verifier:
-    """Checks access tokens against the public keys in a file, without asking anybody."""
+    """Checks access tokens against public keys, without asking anybody."""
 
-    def __init__(self, jwks: Path, issuer: str, audience: str) -> None:
-        self._jwks = jwks
+    def __init__(self, source: KeySource, issuer: str, audience: str) -> None:
+        self._source = source
         self._issuer = issuer
         self._audience = audience
         self._keys: KeySet | None = None
@@ -75,7 +75,7 @@ class Verifier:
 
     @classmethod
     def from_environment(cls, environment: Environment) -> "Verifier":
-        return cls(Path(environment.jwks), environment.issuer, environment.audience)
+        return cls(JwksFile(Path(environment.jwks)), environment.issuer, environment.audience)
 
     def verify(self, token: str) -> Principal:
         """Return the principal of a valid token; raise InvalidToken with the reason otherwise."""
@@ -123,14 +123,14 @@ class Verifier:
     def _current_keys(self) -> KeySet:
         if self._keys is None:
             try:
-                self._keys = read_jwks(self._jwks)
+                self._keys = self._source.read()
             except UNREADABLE:
                 raise InvalidToken("there are no keys here to verify a token with") from None
             self._keys_read_at = time.monotonic()
         return self._keys
 
     def _read_keys_again(self) -> bool:
-        """Read the file once more for a key that is new to us; at most once in a cool-down, whatever arrives."""
+        """Read the keys once more for a key that is new to us; at most once in a cool-down, whatever arrives."""
         if time.monotonic() - self._keys_read_at < _KEYS_COOL_DOWN:
             return False
         self._keys = None

@@ -3,7 +3,7 @@
 from pydantic import Field, model_validator
 
 from escala.config.section import Section
-from escala.units import Duration, Size
+from escala.config.types import Duration, Size
 
 
 class AccessLog(Section):

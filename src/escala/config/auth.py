@@ -2,8 +2,9 @@
 
 from pydantic import Field, model_validator
 
-from escala.config.section import Identifier, Section
-from escala.units import Duration, Timeout, format_duration
+from escala.config.section import Section
+from escala.config.types import Duration, Identifier, Timeout
+from escala.units import format_duration
 
 
 class Auth(Section):

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from escala.config.section import HashKey, Section, Sticky
-from escala.units import Timeout
+from escala.config.section import Section
+from escala.config.types import HashKey, Sticky, Timeout
 
 
 class Capacity(Section):

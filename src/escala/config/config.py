@@ -14,8 +14,9 @@ from escala.config.gateway import Gateway
 from escala.config.policy import Policy, effective
 from escala.config.project import Project
 from escala.config.route import Route
-from escala.config.section import Name, Section
+from escala.config.section import Section
 from escala.config.service import Service
+from escala.config.types import Name
 from escala.http import methods
 
 PLATFORM = "platform"

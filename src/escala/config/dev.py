@@ -1,6 +1,7 @@
 """[dev]: what `escala dev` follows."""
 
-from escala.config.section import FilePattern, Many, Section
+from escala.config.section import Section
+from escala.config.types import FilePattern, Many
 
 
 class Dev(Section):

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
-from escala.config.section import Section, matching
-from escala.units import Size
+from escala.config.section import Section
+from escala.config.types import Size, matching
 
 
 class Postgres(Section):

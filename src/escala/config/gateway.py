@@ -8,9 +8,8 @@ from escala.config.access_log import AccessLog
 from escala.config.address import Address, BindAddress
 from escala.config.balance import Balance
 from escala.config.policy import Policy
-from escala.config.section import Many, Network
 from escala.config.tls import Tls
-from escala.units import Size
+from escala.config.types import Many, Network, Size
 
 
 class Gateway(Policy):

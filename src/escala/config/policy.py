@@ -4,7 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from escala.config.section import (
+from escala.config.section import Section
+from escala.config.types import (
+    MAX_TIMEOUT,
+    Duration,
     HeaderName,
     HeaderValue,
     HostPattern,
@@ -13,10 +16,10 @@ from escala.config.section import (
     Methods,
     Origin,
     Scope,
-    Section,
+    Size,
+    Timeout,
 )
 from escala.http import methods
-from escala.units import LONGEST_TIMEOUT, Duration, Size, Timeout
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -43,7 +46,7 @@ class RateLimit(Section):
     def _burst_is_more(self) -> "RateLimit":
         if self.burst is not None and self.burst < self.requests:
             raise ValueError(f"burst ({self.burst}) is below requests ({self.requests})")
-        if self.window > LONGEST_TIMEOUT:
+        if self.window > MAX_TIMEOUT:
             raise ValueError("the time in which a burst is earned is above 24d")
         return self
 

@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from escala.config.section import CommandLine, Name, Section
+from escala.config.section import Section
+from escala.config.types import CommandLine, Name
 
 USER_STATE = "user"
 """The value of `project.state` that stands for the user's data folder."""

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from escala.config.section import Section
-from escala.units import Duration
+from escala.config.types import Duration
 
 
 class Replicas(Section):

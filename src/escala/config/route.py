@@ -6,7 +6,8 @@ from pydantic import model_validator
 
 from escala.config.balance import Capacity
 from escala.config.policy import Percent, Policy
-from escala.config.section import Name, Section, UrlPath
+from escala.config.section import Section
+from escala.config.types import Name, UrlPath
 
 
 class Split(Section):

@@ -12,8 +12,8 @@ from escala.config.balance import Balance
 from escala.config.policy import Policy
 from escala.config.replicas import Replicas, Rollout
 from escala.config.route import Route
-from escala.config.section import CommandLine, Health, Many, VariableName, VariableValue, matching
-from escala.units import Duration, Size, parse_duration
+from escala.config.types import CommandLine, Duration, Health, Many, Size, VariableName, VariableValue, matching
+from escala.units import parse_duration
 
 Target = Annotated[
     str, matching(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", 'a module and an attribute such as "shop.main:app"')

@@ -7,7 +7,7 @@ from pydantic import Field, Strict
 
 from escala.config.address import BindAddress
 from escala.config.section import Section
-from escala.units import Duration
+from escala.config.types import Duration
 
 
 class Tls(Section):

@@ -11,7 +11,7 @@ import psutil
 
 from escala.processes.process import Process, has_ended, is_same_process
 from escala.processes.records import Records
-from escala.project.layout import write_atomically
+from escala.project.atomic_write import write_atomically
 
 _STOP_SECONDS = 15.0
 

@@ -15,7 +15,6 @@ Files are 0600, folders 0700. Whatever another process reads is written by `writ
 
 import contextlib
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,17 +160,3 @@ def _require_short(socket: Path, longest: int) -> None:
             f"{socket} is longer than the {longest} bytes that this Unix socket's path may have; "
             "choose a shorter folder with project.state"
         )
-
-
-def write_atomically(path: Path, content: str) -> None:
-    """Write `path` so that a reader finds the old content or the new, never a part; mode 0600."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -9,20 +9,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from escala.auth.keys import KeyStore
+from escala.auth.key_store import KeyStore
 from escala.config import Config
 from escala.engines import haproxy
 from escala.gateway.haproxy.configuration import HOLD
 from escala.gateway.haproxy.self_signed import self_signed
+from escala.gateway.render.context import RenderContext
 from escala.gateway.render.limits import LONGEST_ROUTE
 from escala.gateway.render.render import render
 from escala.gateway.render.text import quoted
 from escala.gateway.topology.routes import lanes_map, placed_routes, routes_map
-from escala.gateway.topology.servers import Surroundings
 from escala.http import methods
 from escala.project.layout import Layout
 from escala.supervisor.replicas.spec import services
-from tests.gateway.examples import backends, everything, plain, surroundings
+from tests.gateway.examples import backends, everything, plain, render_context
 from tests.support import minimal_config
 
 GOLDEN = Path(__file__).parent
@@ -30,8 +30,8 @@ GOLDEN = Path(__file__).parent
 
 def rendered(name: str) -> str:
     if name == "plain":
-        return render(plain(), services(plain()), backends(plain()), surroundings())
-    secure = surroundings(certificates="/certs", redirect="0.0.0.0:8080", bind="0.0.0.0:8443")
+        return render(plain(), services(plain()), backends(plain()), render_context())
+    secure = render_context(certificates="/certs", redirect="0.0.0.0:8080", bind="0.0.0.0:8443")
     return render(everything(), services(everything()), backends(everything()), secure)
 
 
@@ -41,14 +41,14 @@ def test_golden(name: str) -> None:
     assert rendered(name) == (GOLDEN / f"{name}.cfg").read_text()
 
 
-def test_haproxy_accepts_everything(session_folder: Path, files: Surroundings) -> None:
+def test_haproxy_accepts_everything(session_folder: Path, files: RenderContext) -> None:
     folder = session_folder / "certs of render"
     folder.mkdir()
     (folder / "a.pem").write_text(self_signed(["localhost"], 1))
-    around = replace(files, certificates=str(folder), redirect="127.0.0.1:8080")
+    context = replace(files, certificates=str(folder), redirect="127.0.0.1:8080")
     config = everything()
     file = session_folder / "everything.cfg"
-    file.write_text(render(config, services(config), backends(config), around))
+    file.write_text(render(config, services(config), backends(config), context))
     haproxy.check(haproxy.find(None), file, file.parent)
 
 
@@ -59,7 +59,7 @@ def test_haproxy_accepts_everything(session_folder: Path, files: Surroundings) -
 def test_a_full_backlog_is_no_death(service: dict[str, str], observed: bool) -> None:
     """A Unix socket refuses then too, and only the backlog of our own servers is known to be long."""
     config = minimal_config(services={"web": service})
-    text = render(config, services(config), backends(config), surroundings())
+    text = render(config, services(config), backends(config), render_context())
     section = text.partition("\nbackend web\n")[2].partition("\n\n")[0]
     (line,) = (line for line in section.splitlines() if line.startswith("    server 1 "))
     assert ("observe layer4" in line) is observed
@@ -164,22 +164,24 @@ tables = st.fixed_dictionaries(
 
 
 @pytest.fixture(scope="module")
-def files(session_folder: Path) -> Surroundings:
-    """Return surroundings whose files are there."""
+def files(session_folder: Path) -> RenderContext:
+    """Return render_context whose files are there."""
     folder = session_folder / "files of render"
     folder.mkdir()
-    around = surroundings(str(folder), hold=str(HOLD))
+    context = render_context(str(folder), hold=str(HOLD))
     pem = KeyStore(Layout(session_folder / "keys of render")).public_keys()[0].pem
-    for key in around.keys:
+    for key in context.keys:
         Path(key.file).write_text(pem)
-    for path in (around.routes, around.lanes, around.revoked_tokens, around.revoked_users):
+    for path in (context.routes, context.lanes, context.revoked_tokens, context.revoked_users):
         Path(path).write_text("")
-    return around
+    return context
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(table=tables)
-def test_haproxy_accepts_whatever_is_valid(table: dict[str, object], session_folder: Path, files: Surroundings) -> None:
+def test_haproxy_accepts_whatever_is_valid(
+    table: dict[str, object], session_folder: Path, files: RenderContext
+) -> None:
     try:
         config = Config.model_validate(table)
     except ValidationError:
@@ -191,7 +193,7 @@ def test_haproxy_accepts_whatever_is_valid(table: dict[str, object], session_fol
     haproxy.check(haproxy.find(None), file, file.parent)
 
 
-def test_haproxy_accepts_lists_that_are_too_long_for_a_line(session_folder: Path, files: Surroundings) -> None:
+def test_haproxy_accepts_lists_that_are_too_long_for_a_line(session_folder: Path, files: RenderContext) -> None:
     routes = [
         {
             "path": f"/r{number}",

@@ -8,7 +8,7 @@ import typer
 from escala.cli.support.console import out
 from escala.errors import EscalaError
 from escala.gateway.haproxy.self_signed import self_signed
-from escala.project.layout import write_atomically
+from escala.project.atomic_write import write_atomically
 
 Hosts = Annotated[
     list[str] | None, typer.Argument(metavar="[HOST...]", help="Names and addresses it is for; localhost by default.")

@@ -10,7 +10,7 @@ from rich.table import Table
 from escala.cli.support.console import out, print_table
 from escala.cli.support.options import File, Settings, open_project
 from escala.config import Policy
-from escala.config.section import ANY_METHOD
+from escala.config.types import ANY_METHOD
 from escala.gateway.topology.routes import Placed, placed_routes
 from escala.http import methods
 from escala.units import format_duration, format_size

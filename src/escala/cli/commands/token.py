@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from escala.auth.keys import KeyStore
+from escala.auth.key_store import KeyStore
 from escala.auth.tokens import Issuer
 from escala.cli.support.console import out
 from escala.cli.support.options import File, Settings, open_project

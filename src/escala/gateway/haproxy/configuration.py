@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from escala.auth.keys import KeyStore
+from escala.auth.key_store import KeyStore
 from escala.config import Address, Config, Endpoint, Service
 from escala.engines import haproxy
 from escala.gateway.haproxy import certificates
@@ -14,11 +14,13 @@ from escala.gateway.haproxy.diagnostics import explained
 from escala.gateway.haproxy.revocation_maps import Revocations
 from escala.gateway.haproxy.runtime_api import ReloadRefused, Runtime
 from escala.gateway.render.backend import inflight, server_options
+from escala.gateway.render.context import Key, RenderContext
 from escala.gateway.render.render import render
 from escala.gateway.topology.routes import Lane, lanes, lanes_map, placed_routes, routes_map
-from escala.gateway.topology.servers import Backend, Key, Server, Surroundings
+from escala.gateway.topology.servers import Backend, Server
 from escala.processes.process import ProcessSpec
-from escala.project.layout import Layout, write_atomically
+from escala.project.atomic_write import write_atomically
+from escala.project.layout import Layout
 
 HOLD = Path(__file__).with_name("hold.lua")
 
@@ -210,7 +212,7 @@ class Gateway:
         write_atomically(self._revoked_tokens, _lines(tokens))
         write_atomically(self._revoked_users, _lines(users))
         file = folder / "haproxy.cfg"
-        write_atomically(file, render(plan.config, plan.services, plan.backends, self._surroundings(plan, folder)))
+        write_atomically(file, render(plan.config, plan.services, plan.backends, self._render_context(plan, folder)))
         return file
 
     def _check(self, file: Path) -> None:
@@ -221,11 +223,11 @@ class Gateway:
             text = file.read_text(encoding="utf-8")
             raise haproxy.ConfigurationRefused([explained(words, text) for words in refused.alerts]) from None
 
-    def _surroundings(self, plan: Plan, folder: Path) -> Surroundings:
+    def _render_context(self, plan: Plan, folder: Path) -> RenderContext:
         assert self._listeners is not None
         run = self._layout.run
         tls = certificates.find(self._root, plan.config)
-        return Surroundings(
+        return RenderContext(
             bind=self._listeners.bind,
             redirect=self._listeners.redirect,
             admin=self._listeners.admin,

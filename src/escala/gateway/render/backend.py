@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 
 from escala.config import Balance, Policy, Service
 from escala.gateway.render import limits, tokens
+from escala.gateway.render.context import RenderContext
 from escala.gateway.render.rewriting import rewrite, rewrite_back
 from escala.gateway.render.rules import by_value, one_of, refuse, when
 from escala.gateway.render.text import located, milliseconds, quoted
 from escala.gateway.topology.routes import Lane, Placed, leading_to
-from escala.gateway.topology.servers import Backend, Server, Surroundings
+from escala.gateway.topology.servers import Backend, Server
 from escala.http.internal_headers import MAX_BODY
 from escala.http.methods import IDEMPOTENT, SAFE
 
@@ -25,7 +26,7 @@ _BUDGET_LEAST = 10
 
 
 def backend(
-    live: Backend, service: Service, lane: Lane, defaults: Policy, routes: Sequence[Placed], around: Surroundings
+    live: Backend, service: Service, lane: Lane, defaults: Policy, routes: Sequence[Placed], context: RenderContext
 ) -> Iterator[str]:
     """Yield the lines of a lane's section; `routes` are those of all services."""
     reaching, balance = lane.routes, lane.balance
@@ -63,7 +64,7 @@ def backend(
         endpoint = quoted(located(server.endpoint))
         yield f"server {server.name} {endpoint} {server_options(server, service, balance)}{_disabled(server)}"
     if not sleeps:  # whose requests wait for the first replica
-        yield f"server none {quoted('unix@' + around.unavailable)} id 100000 backup no-check"
+        yield f"server none {quoted('unix@' + context.unavailable)} id 100000 backup no-check"
 
 
 def server_options(server: Server, service: Service, balance: Balance) -> str:

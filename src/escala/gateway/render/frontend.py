@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from escala.config import Config
-from escala.config.section import ANY_METHOD
+from escala.config.types import ANY_METHOD
 from escala.gateway.render import cors, limits, tokens
+from escala.gateway.render.context import RenderContext
 from escala.gateway.render.rules import by_value, one_of, refuse, when
 from escala.gateway.render.text import log_format, quoted
 from escala.gateway.topology.lane_names import websocket_lane
 from escala.gateway.topology.routes import Placed, has_hosts, has_websockets, lane_of
-from escala.gateway.topology.servers import Surroundings
 
 WORKER = "proc.read_at"
 """When a worker's configuration was read, in microseconds: which one a line is from. Unlike %pid never used again."""
@@ -60,22 +60,22 @@ REQUEST_ID = 4 * _RANDOM
 """32 hexadecimal digits, so that it is a trace's id as well (https://www.w3.org/TR/trace-context/)."""
 
 
-def frontend(config: Config, routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
+def frontend(config: Config, routes: Sequence[Placed], context: RenderContext) -> Iterator[str]:
     """Yield the lines of the section."""
-    yield from _listen(config, around)
+    yield from _listen(config, context)
     yield f"unique-id-format {REQUEST_ID}"
     yield "unique-id-header X-Request-ID"
-    yield from _log(config, around)
+    yield from _log(config, context)
     yield from _forwarded(config)
     yield from _host()
-    if config.gateway.tls is not None and around.redirect is not None:
+    if config.gateway.tls is not None and context.redirect is not None:
         port = "" if config.gateway.bind.port == 443 else f":{config.gateway.bind.port}"
         there = f"https://%[req.fhdr(host),host_only]{port}%[pathq]"
         plain = ("!{ ssl_fc }", "!{ var(txn.scheme) -m str https }")  # nor did a proxy in front get it by TLS
         yield f"http-request redirect location {there} code 308" + when(*plain, "{ req.fhdr(host) -m len gt 0 }")
         yield refuse(400, _HOSTLESS) + when(*plain)
     yield from _handshake()
-    yield from _choose(routes, around)
+    yield from _choose(routes, context)
     yield from _bounds(routes)
     yield from cors.preflight(routes)
     yield from limits.before_verification(routes)
@@ -84,7 +84,7 @@ def frontend(config: Config, routes: Sequence[Placed], around: Surroundings) -> 
     public = [placed for placed in routes if placed.policy.public]
     yield f"http-request unset-var(txn.key) if {one_of(public)}"  # nobody has verified it
     yield f"http-request allow if {one_of(public)}"  # the rest of this section is about tokens
-    yield from tokens.verify(config, routes, around)
+    yield from tokens.verify(config, routes, context)
     # An upload that stalls is not malformed: HAProxy gives it the status of a request that it could not read.
     stalled = ("{ status 400 }", "{ srv_id gt 0 }", "!{ var(txn.answered) -m found }")
     yield "http-after-response set-status 408" + when(*stalled)
@@ -102,18 +102,18 @@ def frontend(config: Config, routes: Sequence[Placed], around: Surroundings) -> 
     socketed = [placed for placed in routes if has_websockets(config, placed.service)]
     if socketed:
         condition = "" if len(socketed) == len(routes) else one_of(socketed)
-        lane = websocket_lane(f"%[var(txn.route),map_str({quoted(around.lanes)}),field(1,:)]")
+        lane = websocket_lane(f"%[var(txn.route),map_str({quoted(context.lanes)}),field(1,:)]")
         yield f"use_backend {lane}" + when(_WEBSOCKET, condition)
-    yield f"use_backend %[var(txn.route),map_str({quoted(around.lanes)})]"
+    yield f"use_backend %[var(txn.route),map_str({quoted(context.lanes)})]"
 
 
-def _listen(config: Config, around: Surroundings) -> Iterator[str]:
+def _listen(config: Config, context: RenderContext) -> Iterator[str]:
     tls = ""
-    if around.certificates is not None:
-        tls = f" ssl crt {quoted(around.certificates)} alpn h2,http/1.1"
-    yield f"bind {around.bind}{tls}"
-    if around.redirect is not None:
-        yield f"bind {around.redirect}"
+    if context.certificates is not None:
+        tls = f" ssl crt {quoted(context.certificates)} alpn h2,http/1.1"
+    yield f"bind {context.bind}{tls}"
+    if context.redirect is not None:
+        yield f"bind {context.redirect}"
     if config.gateway.proxy_protocol:
         yield f"tcp-request connection expect-proxy layer4 if {_from_proxy(config)}"
     # As text, which is written into a header and a line for each request.
@@ -177,23 +177,23 @@ def _handshake() -> Iterator[str]:
         yield "http-request del-header Upgrade" + when("{ var(txn.upgrade) -m found }", body)
 
 
-def _log(config: Config, around: Surroundings) -> Iterator[str]:
-    if around.access_log is None:
+def _log(config: Config, context: RenderContext) -> Iterator[str]:
+    if context.access_log is None:
         yield "no log"
         return
-    yield f"log {around.access_log} len {LONGEST_LINE} format raw local0"
+    yield f"log {context.access_log} len {LONGEST_LINE} format raw local0"
     fields = SEPARATOR.join(LOG_FIELDS).replace("ADDRESS", address_of(config))
     yield f'log-format "{fields}"'
 
 
-def _choose(routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
+def _choose(routes: Sequence[Placed], context: RenderContext) -> Iterator[str]:
     """Set txn.route, and refuse paths that one reads differently from another.
 
     What is checked here must be what the service sees, so a path that leads elsewhere once it is decoded is refused.
     """
     as_is = [placed for placed in routes if placed.policy.paths == "as-is"]
     readings = {"decoded": _DECODED, **(_READINGS if as_is else {})}
-    routes_map = quoted(around.routes)
+    routes_map = quoted(context.routes)
     special = "{ path -m sub % ; // }"
     if has_hosts(routes):
         yield "http-request set-var(txn.host) req.fhdr(host),lower,field(1,:),rtrim(.)"

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from escala.config import Config, Service
 from escala.gateway.render import limits, tokens
 from escala.gateway.render.backend import CHANGED, backend, cache_name, changed_table
+from escala.gateway.render.context import RenderContext
 from escala.gateway.render.frontend import WORKER, frontend
 from escala.gateway.render.rules import folded
 from escala.gateway.render.text import milliseconds, problem, quoted
 from escala.gateway.topology.routes import Placed, lanes, placed_routes
-from escala.gateway.topology.servers import Backend, Surroundings
+from escala.gateway.topology.servers import Backend
 
 LONGEST_DRAIN = 600.0
 """Seconds after which a worker that was replaced by a reload ends, whatever it still has."""
@@ -47,18 +48,18 @@ ERRORS = {
 _BODY_LATE = "The request is malformed, or its body did not arrive in time."
 
 
-def render(config: Config, services: Mapping[str, Service], backends: Sequence[Backend], around: Surroundings) -> str:
+def render(config: Config, services: Mapping[str, Service], backends: Sequence[Backend], context: RenderContext) -> str:
     """Return the whole configuration; `services` has the built-in one too."""
     routes = placed_routes(config)
     sections = [
-        _section("global", _global(config, services, routes, around)),
+        _section("global", _global(config, services, routes, context)),
         _section("defaults", _defaults(config)),
-        _section("frontend gateway", frontend(config, routes, around)),
-        _section("frontend unavailable", _unavailable(around)),
-        _section("frontend admin", _admin(around)),
+        _section("frontend gateway", frontend(config, routes, context)),
+        _section("frontend unavailable", _unavailable(context)),
+        _section("frontend admin", _admin(context)),
     ]
-    if around.access_log is not None:
-        sections.append(_section("backend escala.collector", _collector(around)))
+    if context.access_log is not None:
+        sections.append(_section("backend escala.collector", _collector(context)))
     sections.append(_section(f"backend {tokens.TABLE}", tokens.table(config, routes)))
     sections.append(_section(f"backend {tokens.REFUSED}", tokens.refused_table()))
     sections += [_section(f"backend {limit.table}", limits.table(limit)) for limit in limits.limits_of(routes)]
@@ -68,7 +69,7 @@ def render(config: Config, services: Mapping[str, Service], backends: Sequence[B
         sections.append(_section(f"backend {CHANGED}", changed_table(ages[-1])))
     for live in backends:
         for lane in lanes(config, routes, live.service):
-            lines = backend(live, services[live.service], lane, config.gateway, routes, around)
+            lines = backend(live, services[live.service], lane, config.gateway, routes, context)
             sections.append(_section(f"backend {lane.name}", lines))
     return "# Written by Escala from escala.toml; changes made here are lost.\n\n" + "\n".join(sections)
 
@@ -78,14 +79,14 @@ def _section(head: str, lines: Iterator[str] | Sequence[str]) -> str:
 
 
 def _global(
-    config: Config, services: Mapping[str, Service], routes: Sequence[Placed], around: Surroundings
+    config: Config, services: Mapping[str, Service], routes: Sequence[Placed], context: RenderContext
 ) -> Iterator[str]:
     yield f"maxconn {config.gateway.max_connections}"
     if config.gateway.threads is not None:
         yield f"nbthread {config.gateway.threads}"
-    yield f"stats socket {quoted('unix@' + around.socket)} mode 600 level admin expose-fd listeners"
+    yield f"stats socket {quoted('unix@' + context.socket)} mode 600 level admin expose-fd listeners"
     yield "log stdout format raw local0 notice"
-    if around.access_log is not None:
+    if context.access_log is not None:
         yield f"set-var {WORKER} date(0,us),concat()"  # as text, which is in each line
     yield f"hard-stop-after {milliseconds(LONGEST_DRAIN)}"
     # A request in flight holds a second buffer, to be repeated from; kept by the thread, they stay in its caches.
@@ -98,8 +99,8 @@ def _global(
     if counters > _OWN_COUNTERS:
         yield f"tune.stick-counters {counters}"
     if any(service.replicas.min == 0 for service in services.values()):
-        yield f"lua-load-per-thread {quoted(around.hold)}"
-    if around.certificates is not None:
+        yield f"lua-load-per-thread {quoted(context.hold)}"
+    if context.certificates is not None:
         yield "ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets"
         yield "tune.ssl.default-dh-param 2048"
 
@@ -120,7 +121,7 @@ def _defaults(config: Config) -> Iterator[str]:
     yield "timeout http-request 10s"
     yield "timeout http-keep-alive 60s"
     yield f"timeout client {milliseconds(config.gateway.timeout)}"
-    # Also how long a refused connection waits before its next try (at most 1 s; stream turn-around).
+    # Also how long a refused connection waits before its next try (at most 1 s; stream turn-context).
     yield "timeout connect 250ms"
     yield "timeout queue 5s"
     yield f"timeout server {milliseconds(config.gateway.timeout)}"
@@ -135,31 +136,31 @@ def _defaults(config: Config) -> Iterator[str]:
         yield f"http-error {answer}{again}"
 
 
-def _unavailable(around: Surroundings) -> Iterator[str]:
+def _unavailable(context: RenderContext) -> Iterator[str]:
     """Answer for services without a replica, as their backup server.
 
     HAProxy itself answers nothing, and closes, when a retry that began on a reused connection finds no server.
     """
     detail = "No replica of the service is ready."
-    yield f"bind {quoted('unix@' + around.unavailable)} mode 600"
+    yield f"bind {quoted('unix@' + context.unavailable)} mode 600"
     yield "no log"
     yield "option httpclose"  # or the gateway's own idle connections to it would hold up a stop
     yield f"http-request return {problem(503, detail, request_id='%[req.hdr(x-request-id)]')} hdr Retry-After 1"
 
 
-def _admin(around: Surroundings) -> Iterator[str]:
-    yield f"bind {around.admin}"
+def _admin(context: RenderContext) -> Iterator[str]:
+    yield f"bind {context.admin}"
     yield "no log"
     yield "http-request use-service prometheus-exporter if { path /metrics }"
     here = "There are /metrics and /metrics/routes."
-    elsewhere = " unless { path /metrics/routes }" if around.access_log is not None else ""
+    elsewhere = " unless { path /metrics/routes }" if context.access_log is not None else ""
     yield f"http-request return {problem(404, here)}{elsewhere}"
-    if around.access_log is not None:
+    if context.access_log is not None:
         yield "use_backend escala.collector"
 
 
-def _collector(around: Surroundings) -> Iterator[str]:
-    yield f"server collector {quoted('unix@' + around.route_metrics)}"
+def _collector(context: RenderContext) -> Iterator[str]:
+    yield f"server collector {quoted('unix@' + context.route_metrics)}"
 
 
 def _cache(seconds: float) -> Iterator[str]:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from escala.auth.tokens import LONGEST_TOKEN, TYPE
 from escala.config import Config
 from escala.gateway.render import limits
+from escala.gateway.render.context import Key, RenderContext
 from escala.gateway.render.rules import by_value, refuse, when
 from escala.gateway.render.text import quoted
 from escala.gateway.topology.routes import Placed
-from escala.gateway.topology.servers import Key, Surroundings
 
 TABLE = "escala.tokens"
 REFUSED = "escala.refused"
@@ -56,7 +56,7 @@ def known() -> Iterator[str]:
     yield "http-request allow" + when(remembered, "{ req.fhdr_cnt(authorization) eq 1 }")
 
 
-def verify(config: Config, routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
+def verify(config: Config, routes: Sequence[Placed], context: RenderContext) -> Iterator[str]:
     """Check a token that is not remembered, and remember it."""
     yield "http-request set-var(txn.bearer) http_auth_bearer"
     for several in ("{ req.fhdr_cnt(authorization) gt 1 }", "{ req.fhdr(authorization) -m sub , }"):
@@ -68,14 +68,14 @@ def verify(config: Config, routes: Sequence[Placed], around: Surroundings) -> It
     yield missing + when("!{ var(txn.bearer) -m len gt 0 }")
     yield refused("The token is too long.") + when(f"{{ var(txn.bearer) -m len gt {LONGEST_TOKEN} }}")
     yield from _within_budget(config, routes)
-    yield from _signature(around.keys)
+    yield from _signature(context.keys)
     yield "http-request set-var(txn.claims) var(txn.bearer),field(2,.),ub64dec"
     for claim, expected in (("iss", config.issuer), ("aud", config.audience)):
         right = f"!{{ var(txn.claims),json_query('$.{claim}') -m str -- {quoted(expected)} }}"
         yield refused(f"The token is for another system ({claim}).") + when(right)
     yield from _times(config)
-    yield from _revoked(around)
-    yield from _remember(config, routes, around)
+    yield from _revoked(context)
+    yield from _remember(config, routes, context)
     yield "http-request set-var(txn.verified) bool(true)"
 
 
@@ -140,24 +140,24 @@ def _times(config: Config) -> Iterator[str]:
     yield refused("The token is not valid yet.") + when(early)
 
 
-def _revoked(around: Surroundings) -> Iterator[str]:
+def _revoked(context: RenderContext) -> Iterator[str]:
     """Refuse revoked tokens. The maps' keys are SHA-256 in hexadecimal digits, as an identifier may hold anything."""
     for name, claim in (("subject", "sub"), ("id", "jti")):
         yield f"http-request set-var(txn.{name}) var(txn.claims),json_query('$.{claim}')"
         yield refused("The token lacks sub or jti.") + when(f"!{{ var(txn.{name}) -m found }}")
-    for condition in _is_revoked(around):
+    for condition in _is_revoked(context):
         yield refused(_REVOKED) + when(*condition)
 
 
-def _is_revoked(around: Surroundings) -> Iterator[tuple[str, ...]]:
-    yield (f"{{ var(txn.id),sha2(256),hex,map_str({quoted(around.revoked_tokens)}) -m found }}",)
-    since = f"var(txn.subject),sha2(256),hex,map_str_int({quoted(around.revoked_users)})"
+def _is_revoked(context: RenderContext) -> Iterator[tuple[str, ...]]:
+    yield (f"{{ var(txn.id),sha2(256),hex,map_str({quoted(context.revoked_tokens)}) -m found }}",)
+    since = f"var(txn.subject),sha2(256),hex,map_str_int({quoted(context.revoked_users)})"
     later = "{ var(txn.claims),json_query('$.iat','int'),sub(txn.since) -m int gt 0 }"
     # set-var, a converter, notes since when; a token without iat counts as old.
     yield (f"{{ {since},set-var(txn.since) -m found }}", f"!{later}")
 
 
-def _remember(config: Config, routes: Sequence[Placed], around: Surroundings) -> Iterator[str]:
+def _remember(config: Config, routes: Sequence[Placed], context: RenderContext) -> Iterator[str]:
     scopes = scopes_of(routes)
     if scopes:
         # Blanks around the list make every scope a whole word.
@@ -175,6 +175,6 @@ def _remember(config: Config, routes: Sequence[Placed], around: Surroundings) ->
             yield f"http-request set-var(txn.bits{word}) var(txn.bits{word}),or({1 << bit})" + when(holds)
         yield f"http-request sc-set-gpt({word + 1},0) var(txn.bits{word})"
     yield "http-request sc-set-gpt(0,0) var(txn.until)"  # last: from here on it counts as known
-    for condition in _is_revoked(around):
+    for condition in _is_revoked(context):
         yield "http-request sc-set-gpt(0,0) int(0)" + when(*condition)
         yield refused(_REVOKED) + when(*condition)

@@ -1,4 +1,4 @@
-"""The live side of the gateway: what it listens on, the keys it trusts, the replicas that it forwards to."""
+"""Replicas as the gateway sees them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -36,42 +36,3 @@ class Backend:
 
     service: str
     servers: tuple[Server, ...]
-
-
-@dataclass(frozen=True)
-class Key:
-    """A public key that verifies tokens."""
-
-    kid: str
-    algorithm: str
-    file: str
-    """PEM."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What the configuration names outside of itself."""
-
-    bind: str
-    """Where clients connect: an address, or "fd@N" for a listening socket that HAProxy inherits."""
-    redirect: str | None
-    """The same for plain HTTP that is sent on to HTTPS."""
-    admin: str
-    """The same for metrics."""
-    socket: str
-    """The Runtime API's Unix socket."""
-    unavailable: str
-    """The Unix socket of the frontend that stands in for a service without replicas."""
-    access_log: str | None
-    """The pipe for the lines of the access log, as "fd@N"."""
-    route_metrics: str
-    """The Unix socket on which the collector answers."""
-    hold: str
-    """The Lua script that lets requests wait for a service that sleeps."""
-    routes: str
-    lanes: str
-    revoked_tokens: str
-    revoked_users: str
-    """Maps; as keys, relative to the folder that HAProxy runs in, as an argument of a function cannot hold any path."""
-    keys: tuple[Key, ...]
-    certificates: str | None

@@ -1,34 +1,25 @@
-"""The cache that service authors use: L1 in the process, L2 in Valkey, then the loader."""
+"""`Cache` and `@cached`: a look-up asks L1 in the process, then L2 in Valkey, then the decorated function."""
 
 import asyncio
 import contextlib
 import hashlib
 import inspect
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import update_wrapper
 from string import Formatter
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, get_type_hints
 
 import msgspec
-import valkey.asyncio
-from valkey.exceptions import ValkeyError
 
-from escala.cache.coherence import Listener
-from escala.cache.l1 import L1, Entry
-from escala.cache.l2 import L2, LONGEST_TTL, Reading
-from escala.errors import CacheUnavailable
-from escala.holder import Slot
+from escala.cache.l1 import Entry
+from escala.cache.l2 import LONGEST_TTL, Reading
+from escala.cache.system import UNREACHABLE, CacheSystem, Load, slot
 from escala.units import parse_duration
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Source = Literal["l1", "l2", "loader"]
-
-_VALKEY_SECONDS = 1.0
-_INVALIDATE_TRIES = 3
-_AWAY = (OSError, TimeoutError, ValkeyError)
 
 
 class Lookup(NamedTuple, Generic[R]):
@@ -36,59 +27,6 @@ class Lookup(NamedTuple, Generic[R]):
 
     value: R
     source: Source
-
-
-class Load(NamedTuple):
-    """A value on its way, which later callers wait for too while it is still good."""
-
-    task: asyncio.Task[Any]
-    tags: tuple[str, ...]
-    ticket: int
-
-
-class CacheSystem:
-    """Both levels of one process, shared by all its caches."""
-
-    def __init__(self, url: str, project: str, entries: int) -> None:
-        self._client: valkey.asyncio.Valkey = valkey.asyncio.Valkey.from_url(
-            url, socket_timeout=_VALKEY_SECONDS, socket_connect_timeout=_VALKEY_SECONDS
-        )
-        # Values are bytes, whatever the URL asks for.
-        self._client.connection_pool.connection_kwargs["decode_responses"] = False
-        self.l1 = L1(entries)
-        self.l2 = L2(self._client, f"escala:{project}")
-        self._listener = Listener(self._client, self.l2.channel, self.l1)
-        self.loads: dict[str, Load] = {}
-        self.counts: Counter[str] = Counter()
-        """How many look-ups each level answered: l1, l2, loader."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether Valkey answers. While it does not, look-ups go straight to the loader."""
-        return self.l1.on
-
-    async def open(self) -> None:
-        await self._listener.start()
-
-    async def close(self) -> None:
-        await self._listener.stop()
-        await self._client.aclose()
-
-    async def invalidate(self, tags: Sequence[str]) -> None:
-        """Make every value under any of `tags` unservable; CacheUnavailable where Valkey does not take it."""
-        for _ in range(_INVALIDATE_TRIES):
-            try:
-                await self.l2.invalidate(tags)
-            except _AWAY as error:
-                failure = error
-                await asyncio.sleep(0.1)
-            else:
-                self.l1.invalidate(tags)
-                return
-        raise CacheUnavailable(f"the invalidation of {', '.join(tags)}") from failure
-
-
-slot: Slot[CacheSystem] = Slot("the cache")
 
 
 class Cache:
@@ -206,7 +144,7 @@ class Cached(Generic[P, R]):
         value = self._decode(payload)
         if reading is not None:
             system.l1.put(key, Entry(value, time.monotonic() + self._ttl, tags), ticket)
-            with contextlib.suppress(*_AWAY):  # the value is good, only not shared
+            with contextlib.suppress(*UNREACHABLE):  # the value is good, only not shared
                 await system.l2.write(key, payload, reading.generations, self._ttl)
         return Lookup(value, "loader")
 
@@ -215,7 +153,7 @@ class Cached(Generic[P, R]):
             return None
         try:
             return await system.l2.read(key, tags)
-        except _AWAY:
+        except UNREACHABLE:
             return None
 
     def _key(self, arguments: dict[str, Any]) -> str:

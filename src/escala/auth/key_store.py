@@ -1,34 +1,18 @@
-"""The key that signs tokens, and the public keys that verify them."""
+"""The keys of a project on disk: the one that signs tokens, and the public ones that verify them."""
 
 import fcntl
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
+from escala.auth.jwks import ALGORITHM, UNREADABLE, PublicKey, read_jwks
 from escala.errors import KeyDamaged, UnknownKey
-from escala.project.layout import Layout, write_atomically
-
-ALGORITHM = "RS256"
-"""What the own key signs with."""
-ALGORITHMS = ["RS256", "ES256"]
-"""What keys may be for; each key names one of them."""
-UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, JoseError)
-"""What reading a key file that is absent, damaged, or of another shape raises."""
+from escala.project.atomic_write import write_atomically
+from escala.project.layout import Layout
 
 _BITS = 2048
-
-
-@dataclass(frozen=True)
-class PublicKey:
-    """A key that verifies tokens, with the one algorithm that it is for (RFC 8725, section 3.1)."""
-
-    kid: str
-    algorithm: str
-    pem: str
 
 
 class KeyStore:
@@ -118,8 +102,3 @@ def _import(path: Path) -> RSAKey:
         return RSAKey.import_key(json.loads(path.read_text(encoding="utf-8")))
     except UNREADABLE as error:
         raise KeyDamaged(path, f"cannot be read ({type(error).__name__})") from None
-
-
-def read_jwks(path: Path) -> KeySet:
-    """Read a file of public keys (RFC 7517)."""
-    return KeySet.import_key_set(json.loads(path.read_text(encoding="utf-8")))
