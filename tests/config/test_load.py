@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from escala.config import Address, Config, Route, find, load
+from escala.config import Address, Config, RouteSettings, find, load
 from escala.config.address import parse_address
 from escala.errors import ConfigError, ProjectNotFound
 
@@ -38,8 +38,8 @@ def test_a_file_becomes_frozen_models(tmp_path: Path) -> None:
     web = config.services["web"]
     assert (web.kind, web.target, web.replicas.min, web.replicas.most) == ("app", "shop.web:app", 2, 4)
     assert web.routes == (
-        Route(path="/data"),
-        Route.model_validate({"path": "/db", "to": "/x", "scopes": ["db"], "timeout": "5s"}),
+        RouteSettings(path="/data"),
+        RouteSettings.model_validate({"path": "/db", "to": "/x", "scopes": ["db"], "timeout": "5s"}),
     )
     assert config.gateway.bind == Address("127.0.0.1", 8000)
     assert (config.issuer, config.audience) == ("shop", "shop")
@@ -59,7 +59,7 @@ def test_the_environment_overrides_the_file_and_the_command_line_both(tmp_path: 
     assert config.gateway.bind.port == 7000
     assert config.gateway.max_body == 1024
     assert config.services["web-worker"].concurrency == 3
-    assert config.services["web"].routes == (Route(path="/a"),)
+    assert config.services["web"].routes == (RouteSettings(path="/a"),)
 
 
 def test_an_error_names_the_variables_that_took_part(tmp_path: Path) -> None:

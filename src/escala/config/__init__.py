@@ -3,13 +3,13 @@
 from escala.config.address import Address, Endpoint, UnixSocket
 from escala.config.balance import Balance
 from escala.config.config import JWKS_PATH, PLATFORM, Config
-from escala.config.gateway import Gateway
+from escala.config.gateway import GatewaySettings
 from escala.config.load import FILE, find, load
 from escala.config.policy import Policy, RateLimit
 from escala.config.project import USER_STATE
-from escala.config.replicas import Replicas, Rollout
-from escala.config.route import Route
-from escala.config.service import Service
+from escala.config.replicas import ReplicasSettings, RolloutSettings
+from escala.config.route import RouteSettings
+from escala.config.service import ServiceSettings
 
 __all__ = [
     "FILE",
@@ -20,13 +20,13 @@ __all__ = [
     "Balance",
     "Config",
     "Endpoint",
-    "Gateway",
+    "GatewaySettings",
     "Policy",
     "RateLimit",
-    "Replicas",
-    "Rollout",
-    "Route",
-    "Service",
+    "ReplicasSettings",
+    "RolloutSettings",
+    "RouteSettings",
+    "ServiceSettings",
     "UnixSocket",
     "find",
     "load",

@@ -6,7 +6,7 @@ from escala.config.section import Section
 from escala.config.types import Duration, Size
 
 
-class AccessLog(Section):
+class AccessLogSettings(Section):
     enabled: bool = True
     segment: Size = Field(default=32 * 1024**2)
     """Bytes after which a file is closed and the next begun."""
@@ -16,7 +16,7 @@ class AccessLog(Section):
     """Bytes of all files; the oldest go first."""
 
     @model_validator(mode="after")
-    def _holds_some(self) -> "AccessLog":
+    def _holds_some(self) -> "AccessLogSettings":
         if self.total < 2 * self.segment:
             raise ValueError("total must hold at least two segments")
         return self

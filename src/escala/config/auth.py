@@ -7,7 +7,7 @@ from escala.config.types import Duration, Identifier, Timeout
 from escala.units import format_duration
 
 
-class Auth(Section):
+class AuthSettings(Section):
     issuer: Identifier | None = None
     """The `iss` of tokens; the project's name unless given."""
     audience: Identifier | None = None
@@ -24,7 +24,7 @@ class Auth(Section):
     """Refused tokens a second from one address; above it, tokens that are not remembered get 429, unread."""
 
     @model_validator(mode="after")
-    def _within_the_longest(self) -> "Auth":
+    def _within_the_longest(self) -> "AuthSettings":
         if self.access_ttl > self.max_ttl:
             raise ValueError(
                 f"access_ttl ({format_duration(self.access_ttl)}) is above max_ttl ({format_duration(self.max_ttl)})"

@@ -5,6 +5,6 @@ from pydantic import Field
 from escala.config.section import Section
 
 
-class Cache(Section):
+class CacheSettings(Section):
     entries: int = Field(default=10_000, ge=0, le=10_000_000)
     """Entries that one replica keeps in its own memory (L1); 0 turns that level off."""

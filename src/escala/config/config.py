@@ -5,17 +5,17 @@ from collections.abc import Iterator
 
 from pydantic import Field, model_validator
 
-from escala.config.auth import Auth
+from escala.config.auth import AuthSettings
 from escala.config.balance import Balance, merged
-from escala.config.cache import Cache
-from escala.config.dev import Dev
-from escala.config.engines import Engines
-from escala.config.gateway import Gateway
+from escala.config.cache import CacheSettings
+from escala.config.dev import DevSettings
+from escala.config.engines import EnginesSettings
+from escala.config.gateway import GatewaySettings
 from escala.config.policy import Policy, effective
-from escala.config.project import Project
-from escala.config.route import Route
+from escala.config.project import ProjectSettings
+from escala.config.route import RouteSettings
 from escala.config.section import Section
-from escala.config.service import Service
+from escala.config.service import ServiceSettings
 from escala.config.types import Name
 from escala.http import methods
 
@@ -28,13 +28,13 @@ PLATFORM_PATHS = ("/jobs", "/.well-known", "/auth")
 
 
 class Config(Section):
-    project: Project
-    gateway: Gateway = Gateway()
-    auth: Auth = Auth()
-    engines: Engines = Engines()
-    cache: Cache = Cache()
-    dev: Dev = Dev()
-    services: dict[Name, Service] = Field(min_length=1)
+    project: ProjectSettings
+    gateway: GatewaySettings = GatewaySettings()
+    auth: AuthSettings = AuthSettings()
+    engines: EnginesSettings = EnginesSettings()
+    cache: CacheSettings = CacheSettings()
+    dev: DevSettings = DevSettings()
+    services: dict[Name, ServiceSettings] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _services_agree(self) -> "Config":
@@ -87,12 +87,12 @@ class Config(Section):
             if route.split is not None and route.split.service == name:
                 yield f"{here}.split: {name!r} is where the route leads already"
 
-    def _every_route(self) -> Iterator[tuple[str, int, Route]]:
+    def _every_route(self) -> Iterator[tuple[str, int, RouteSettings]]:
         for name, service in self.services.items():
             for index, route in enumerate(service.routes):
                 yield name, index, route
 
-    def policy(self, service: str, route: Route) -> Policy:
+    def policy(self, service: str, route: RouteSettings) -> Policy:
         """Return what holds for a route: its own words, then its service's, then the gateway's."""
         above = self.services.get(service)
         return effective(self.gateway, *([above] if above else []), route)
@@ -114,7 +114,7 @@ class Config(Section):
         found = {method for policy in self.policies(service) for method in policy.methods}
         return sorted(found - set(methods.DEFAULT))
 
-    def balance(self, service: str, route: Route | None = None) -> Balance:
+    def balance(self, service: str, route: RouteSettings | None = None) -> Balance:
         """Return how requests are spread over the replicas of a service, those of one route where it is named."""
         own = self.services.get(service)
         balance = merged(self.gateway.balance, own.balance) if own else self.gateway.balance

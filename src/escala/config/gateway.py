@@ -4,15 +4,15 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from escala.config.access_log import AccessLog
+from escala.config.access_log import AccessLogSettings
 from escala.config.address import Address, BindAddress
 from escala.config.balance import Balance
 from escala.config.policy import Policy
-from escala.config.tls import Tls
+from escala.config.tls import TlsSettings
 from escala.config.types import Many, Network, Size
 
 
-class Gateway(Policy):
+class GatewaySettings(Policy):
     bind: BindAddress = Address("127.0.0.1", 8000)
     """Where clients connect."""
     admin: BindAddress | None = None
@@ -30,11 +30,11 @@ class Gateway(Policy):
     threads: int | None = Field(default=None, ge=1, le=64)
     """Threads of the gateway; as many as the machine has processors unless given."""
     balance: Balance = Balance()
-    tls: Tls | None = None
-    access_log: AccessLog = AccessLog()
+    tls: TlsSettings | None = None
+    access_log: AccessLogSettings = AccessLogSettings()
 
     @model_validator(mode="after")
-    def _proxies_are_named(self) -> "Gateway":
+    def _proxies_are_named(self) -> "GatewaySettings":
         if self.proxy_protocol and not self.forwarded:
             raise ValueError("proxy_protocol needs forwarded: the addresses that speak it")
         return self

@@ -9,7 +9,7 @@ USER_STATE = "user"
 """The value of `project.state` that stands for the user's data folder."""
 
 
-class Project(Section):
+class ProjectSettings(Section):
     name: Name
     state: str = Field(default=".escala", min_length=1)
     """The folder for data, logs, keys and sockets, relative to escala.toml; "user" is the user's data folder."""

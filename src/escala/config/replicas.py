@@ -8,7 +8,7 @@ from escala.config.section import Section
 from escala.config.types import Duration
 
 
-class Replicas(Section):
+class ReplicasSettings(Section):
     min: int = Field(default=1, ge=0, le=256)
     """How many there are at least, and at the start. With 0 the service sleeps until a request comes."""
     max: int | None = Field(default=None, ge=1, le=256)
@@ -29,12 +29,12 @@ class Replicas(Section):
     def _from_number(cls, value: Any) -> Any:
         if isinstance(value, int):
             return {"min": value}
-        if isinstance(value, dict | Replicas):
+        if isinstance(value, dict | ReplicasSettings):
             return value
         raise ValueError("expected a number, or a table with min and max")
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Replicas":
+    def _ordered(self) -> "ReplicasSettings":
         if self.max is not None and self.max < self.min:
             raise ValueError(f"max ({self.max}) is below min ({self.min})")
         if self.most == 0:
@@ -51,7 +51,7 @@ class Replicas(Section):
         return self.most > self.min
 
 
-class Rollout(Section):
+class RolloutSettings(Section):
     max_surge: int = Field(default=1, ge=0, le=256)
     """How many replicas there may be beyond the wanted number while they are replaced."""
     max_unavailable: int = Field(default=0, ge=0, le=256)
@@ -60,7 +60,7 @@ class Rollout(Section):
     """How long a new replica must have served before an old one goes for it."""
 
     @model_validator(mode="after")
-    def _moves(self) -> "Rollout":
+    def _moves(self) -> "RolloutSettings":
         if self.max_surge + self.max_unavailable == 0:
             raise ValueError("max_surge and max_unavailable cannot both be 0: nothing could be replaced")
         return self

@@ -10,7 +10,7 @@ from escala.config.section import Section
 from escala.config.types import Name, UrlPath
 
 
-class Split(Section):
+class SplitSettings(Section):
     """A share of a route's requests for another service: a canary."""
 
     service: Name
@@ -18,12 +18,12 @@ class Split(Section):
     """Of 100 requests, how many; each is drawn by itself."""
 
 
-class Route(Policy):
+class RouteSettings(Policy):
     path: UrlPath
     """The prefix, matched by whole segments: "/data" matches /data and /data/x, not /database."""
     to: UrlPath | None = None
     """What the prefix becomes on the way to the service; without it the path stays."""
-    split: Split | None = None
+    split: SplitSettings | None = None
     balance: Capacity = Capacity()
     """What is said here, the route has for itself: its requests wait, and count as in flight, apart from the others."""
 
@@ -32,7 +32,7 @@ class Route(Policy):
     def _from_text(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"path": value}
-        if isinstance(value, dict | Route):
+        if isinstance(value, dict | RouteSettings):
             return value
         raise ValueError("expected a path, or a table with a path")
 

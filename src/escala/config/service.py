@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from escala.config.address import Port
 from escala.config.balance import Balance
 from escala.config.policy import Policy
-from escala.config.replicas import Replicas, Rollout
-from escala.config.route import Route
+from escala.config.replicas import ReplicasSettings, RolloutSettings
+from escala.config.route import RouteSettings
 from escala.config.types import CommandLine, Duration, Health, Many, Size, VariableName, VariableValue, matching
 from escala.units import parse_duration
 
@@ -34,7 +34,7 @@ def _duration_or_false(value: Any) -> float | bool:
         raise ValueError('expected a duration such as "30s", or false') from None
 
 
-class Service(Policy):
+class ServiceSettings(Policy):
     app: Target | None = None
     """An ASGI or WSGI app as "module:attribute"; served by uvicorn, one process a replica."""
     interface: Literal["auto", "asgi", "wsgi"] = "auto"
@@ -46,12 +46,12 @@ class Service(Policy):
     replaced in the text, and is in its environment too."""
     tasks: Module | None = None
     """A module with tasks: the service is a worker that runs their jobs."""
-    replicas: Replicas = Replicas()
-    rollout: Rollout = Rollout()
+    replicas: ReplicasSettings = ReplicasSettings()
+    rollout: RolloutSettings = RolloutSettings()
     ports: Many[Port] = ()
     """Ports of 127.0.0.1 for the first replicas, in order. Others listen on Unix sockets, or on free ports where a
     `command` has no $SOCKET."""
-    routes: Many[Route] = ()
+    routes: Many[RouteSettings] = ()
     threads: int = Field(default=10, ge=1, le=1000)
     """Requests that a WSGI app works on at a time, each in a thread."""
     health: Health | None = None
@@ -92,7 +92,7 @@ class Service(Policy):
     """Whether each request is a line in the replica's log."""
 
     @model_validator(mode="after")
-    def _one_program(self) -> "Service":
+    def _one_program(self) -> "ServiceSettings":
         given = [name for name in ("app", "command", "tasks") if getattr(self, name)]
         if len(given) != 1:
             found = " and ".join(given) or "none of them"

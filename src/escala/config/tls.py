@@ -10,7 +10,7 @@ from escala.config.section import Section
 from escala.config.types import Duration
 
 
-class Tls(Section):
+class TlsSettings(Section):
     certificates: Annotated[Path, Strict(False)]
     """A PEM file with certificate chain and key, or a folder of them, chosen by the client's server name (SNI);
     relative to escala.toml. A change is taken over within seconds."""

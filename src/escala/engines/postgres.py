@@ -31,7 +31,7 @@ class EmbeddedPostgres:
 
     name = "postgres"
 
-    def __init__(self, config: settings.Postgres, layout: Layout) -> None:
+    def __init__(self, config: settings.PostgresSettings, layout: Layout) -> None:
         self._config = config
         self._folder = layout.postgres
         self._data = layout.postgres / "data"

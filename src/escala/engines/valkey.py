@@ -21,7 +21,7 @@ class EmbeddedValkey:
 
     name = "valkey"
 
-    def __init__(self, config: settings.Valkey, layout: Layout) -> None:
+    def __init__(self, config: settings.ValkeySettings, layout: Layout) -> None:
         self._config = config
         self._folder = layout.run
         self._socket = layout.run / "valkey.sock"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from escala.config import Config, Replicas, Rollout, find, load
+from escala.config import Config, ReplicasSettings, RolloutSettings, find, load
 from escala.project.layout import Layout
 
 
@@ -32,7 +32,11 @@ class Project:
         file = (file or find(Path.cwd())).absolute()
         config = load(file, os.environ if environ is None else environ, settings)
         if single:
-            alone = {"replicas": Replicas(), "ports": (), "rollout": Rollout.model_validate({"settle": "1ms"})}
+            alone = {
+                "replicas": ReplicasSettings(),
+                "ports": (),
+                "rollout": RolloutSettings.model_validate({"settle": "1ms"}),
+            }
             services = {name: each.model_copy(update=alone) for name, each in config.services.items()}
             config = config.model_copy(update={"services": services})
         layout = Layout.of(config.project.state, config.project.name, file.parent)

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 import psutil
 
-from escala.config import Service
+from escala.config import ServiceSettings
 from escala.control.status import ProcessStatus, ServiceStatus
 from escala.gateway.haproxy.runtime_api import Traffic
 from escala.processes.child import Child
 
 
 def describe_service(
-    name: str, service: Service, replicas: int, traffic: Traffic | None, *, why: str, rollout: str
+    name: str, service: ServiceSettings, replicas: int, traffic: Traffic | None, *, why: str, rollout: str
 ) -> ServiceStatus:
     return ServiceStatus(
         name=name,

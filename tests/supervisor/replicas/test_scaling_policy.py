@@ -6,16 +6,20 @@ from itertools import pairwise
 
 import pytest
 
-from escala.config import Replicas
+from escala.config import ReplicasSettings
 from escala.supervisor.replicas.scaling_policy import Capacity, Decision, Sample, decide
 
 EVERY = 0.5
-RULES = Replicas.model_validate({"min": 1, "max": 8, "target_inflight": 10.0})
+RULES = ReplicasSettings.model_validate({"min": 1, "max": 8, "target_inflight": 10.0})
 REQUESTS = Capacity(10)
 
 
 def follow(
-    load: Callable[[float], float], seconds: float, rules: Replicas = RULES, start: float = 2.0, per_replica: int = 10
+    load: Callable[[float], float],
+    seconds: float,
+    rules: ReplicasSettings = RULES,
+    start: float = 2.0,
+    per_replica: int = 10,
 ) -> list[tuple[float, int]]:
     """Play a service under `load` (requests at a time, by second); return the changes of its number of replicas.
 
@@ -104,14 +108,14 @@ def test_an_idle_service_stays_as_it_is() -> None:
 
 
 def test_to_zero_and_back() -> None:
-    rules = Replicas.model_validate({"min": 0, "max": 3, "target_inflight": 10.0})
+    rules = ReplicasSettings.model_validate({"min": 0, "max": 3, "target_inflight": 10.0})
     changes = follow(lambda t: 1 if 5 <= t < 20 else 0, 100, rules)
     assert counts(changes) == [1, 0]
     assert 79 <= changes[1][0] <= 82
 
 
 def test_short_requests_between_two_looks_keep_it_awake() -> None:
-    rules = Replicas.model_validate({"min": 0, "max": 3})
+    rules = ReplicasSettings.model_validate({"min": 0, "max": 3})
     history = [Sample(t * EVERY, 0, 0, active=t % 20 == 0, ready=1) for t in range(200)]
     assert decide(history, 1, rules, REQUESTS).count == 1
 
@@ -125,7 +129,7 @@ def test_bounds() -> None:
 
 
 JOBS = Capacity(busy=10, waiting=20)
-WORKERS = Replicas.model_validate({"min": 1, "max": 6})
+WORKERS = ReplicasSettings.model_validate({"min": 1, "max": 6})
 
 
 def work(*moments: tuple[float, float, float, int]) -> Iterator[Sample]:

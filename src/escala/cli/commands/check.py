@@ -13,7 +13,7 @@ from rich.table import Table
 
 from escala.cli.support.console import err, out, print_table
 from escala.cli.support.options import File, Settings, open_project
-from escala.config import Address, Service
+from escala.config import Address, ServiceSettings
 from escala.control.client import Client
 from escala.engines import Engine, haproxy, postgres_engine, valkey_engine
 from escala.engines.external import External
@@ -66,7 +66,7 @@ def _runs(project: Project) -> bool:
     return True
 
 
-def _load(project: Project, name: str, service: Service) -> str | None:
+def _load(project: Project, name: str, service: ServiceSettings) -> str | None:
     """Import a service's target as its replica would, in a process of its own; return what is wrong."""
     engines = {engine.name: engine.url for engine in _engines(project)}
     environment = environment_for(
@@ -133,7 +133,7 @@ def _services(project: Project) -> Table:
     return table
 
 
-def _listens_on(service: Service) -> str:
+def _listens_on(service: ServiceSettings) -> str:
     pinned = ", ".join(map(str, service.ports))
     if len(service.ports) == service.replicas.most:
         return pinned

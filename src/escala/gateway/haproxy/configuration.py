@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from escala.auth.key_store import KeyStore
-from escala.config import Address, Config, Endpoint, Service
+from escala.config import Address, Config, Endpoint, ServiceSettings
 from escala.engines import haproxy
 from escala.gateway.haproxy import certificates
 from escala.gateway.haproxy.diagnostics import explained
@@ -43,7 +43,7 @@ class Plan:
     """What the gateway is to be: a configuration, all services (the built-in one too), the replicas of the moment."""
 
     config: Config
-    services: Mapping[str, Service]
+    services: Mapping[str, ServiceSettings]
     backends: Sequence[Backend]
 
 

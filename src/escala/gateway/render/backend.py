@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from escala.config import Balance, Policy, Service
+from escala.config import Balance, Policy, ServiceSettings
 from escala.gateway.render import limits, tokens
 from escala.gateway.render.context import RenderContext
 from escala.gateway.render.rewriting import rewrite, rewrite_back
@@ -26,7 +26,12 @@ _BUDGET_LEAST = 10
 
 
 def backend(
-    live: Backend, service: Service, lane: Lane, defaults: Policy, routes: Sequence[Placed], context: RenderContext
+    live: Backend,
+    service: ServiceSettings,
+    lane: Lane,
+    defaults: Policy,
+    routes: Sequence[Placed],
+    context: RenderContext,
 ) -> Iterator[str]:
     """Yield the lines of a lane's section; `routes` are those of all services."""
     reaching, balance = lane.routes, lane.balance
@@ -67,7 +72,7 @@ def backend(
         yield f"server none {quoted('unix@' + context.unavailable)} id 100000 backup no-check"
 
 
-def server_options(server: Server, service: Service, balance: Balance) -> str:
+def server_options(server: Server, service: ServiceSettings, balance: Balance) -> str:
     """Return the options of a replica, whether it is written down or added while the gateway runs."""
     words = [
         f"id {server.number} weight {server.weight}",
@@ -106,7 +111,7 @@ def cache_name(seconds: float) -> str:
     return f"escala.{milliseconds(seconds)}"
 
 
-def _hold(name: str, service: Service, balance: Balance) -> Iterator[str]:
+def _hold(name: str, service: ServiceSettings, balance: Balance) -> Iterator[str]:
     """Let requests wait for the first replica of a service that sleeps, as long as one may take to start."""
     none = f"{{ nbsrv({name}) eq 0 }}"
     crowd = refuse(503, "Too many requests wait for the first replica.", ("Retry-After", "1"))

@@ -5,7 +5,7 @@ References: HAProxy 2.8 Configuration Manual; sections are named where a choice 
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from escala.config import Config, Service
+from escala.config import Config, ServiceSettings
 from escala.gateway.render import limits, tokens
 from escala.gateway.render.backend import CHANGED, backend, cache_name, changed_table
 from escala.gateway.render.context import RenderContext
@@ -48,7 +48,9 @@ ERRORS = {
 _BODY_LATE = "The request is malformed, or its body did not arrive in time."
 
 
-def render(config: Config, services: Mapping[str, Service], backends: Sequence[Backend], context: RenderContext) -> str:
+def render(
+    config: Config, services: Mapping[str, ServiceSettings], backends: Sequence[Backend], context: RenderContext
+) -> str:
     """Return the whole configuration; `services` has the built-in one too."""
     routes = placed_routes(config)
     sections = [
@@ -79,7 +81,7 @@ def _section(head: str, lines: Iterator[str] | Sequence[str]) -> str:
 
 
 def _global(
-    config: Config, services: Mapping[str, Service], routes: Sequence[Placed], context: RenderContext
+    config: Config, services: Mapping[str, ServiceSettings], routes: Sequence[Placed], context: RenderContext
 ) -> Iterator[str]:
     yield f"maxconn {config.gateway.max_connections}"
     if config.gateway.threads is not None:

@@ -7,7 +7,7 @@ write paths as clients have them. A path in its answer that has the prefix alrea
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from escala.config import Route
+from escala.config import RouteSettings
 from escala.gateway.render.rules import one_of, when
 from escala.gateway.render.text import quoted, regex
 from escala.gateway.topology.routes import Placed
@@ -16,7 +16,7 @@ from escala.http.internal_headers import PREFIX
 _BACK = "\\"  # before the number of a group of a regular expression
 
 
-def root_of(route: Route) -> str | None:
+def root_of(route: RouteSettings) -> str | None:
     """Return where a service's "/" is for clients; None where its paths are none that a prefix was cut off."""
     inner = (route.to or route.path).rstrip("/")
     return route.prefix.removesuffix(inner) if route.prefix.endswith(inner) else None

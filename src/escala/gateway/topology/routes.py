@@ -7,7 +7,7 @@ the route's name. A request's path gets a slash at its end before it is looked u
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from escala.config import JWKS_PATH, PLATFORM, Balance, Config, Policy, Route
+from escala.config import JWKS_PATH, PLATFORM, Balance, Config, Policy, RouteSettings
 from escala.gateway.topology.lane_names import lane_name, websocket_lane
 
 
@@ -18,7 +18,7 @@ class Placed:
     name: str
     """What people know it by: its path, behind its first host where it has some; no other route has this pair."""
     service: str
-    route: Route
+    route: RouteSettings
     policy: Policy
     limited_by: str
     """Where its rate limits were written down: all routes that have them from there are counted together."""
@@ -106,17 +106,17 @@ def lanes_map(config: Config, routes: Sequence[Placed]) -> str:
     return "".join(f"{placed.name} {lane_of(config, routes, placed, placed.service)}\n" for placed in routes)
 
 
-def _limited_by(config: Config, service: str, route: Route, name: str) -> str:
+def _limited_by(config: Config, service: str, route: RouteSettings, name: str) -> str:
     if "rate_limits" in route.model_fields_set:
         return f"route {name}"
     above = config.services.get(service)
     return f"service {service}" if above and "rate_limits" in above.model_fields_set else "gateway"
 
 
-def _pairs(config: Config) -> Iterator[tuple[str, Route]]:
+def _pairs(config: Config) -> Iterator[tuple[str, RouteSettings]]:
     # Whatever the gateway's defaults are: jobs are not for everybody, and keys are.
-    yield PLATFORM, Route(path="/jobs", public=False, hosts=(), cache=None)
-    yield PLATFORM, Route(path=JWKS_PATH, public=True, hosts=())
+    yield PLATFORM, RouteSettings(path="/jobs", public=False, hosts=(), cache=None)
+    yield PLATFORM, RouteSettings(path=JWKS_PATH, public=True, hosts=())
     for name, service in config.services.items():
         for route in service.routes:
             yield name, route

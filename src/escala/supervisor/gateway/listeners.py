@@ -7,13 +7,13 @@ refused.
 import contextlib
 import socket
 
-from escala.config import Address, Gateway
+from escala.config import Address, GatewaySettings
 from escala.gateway.haproxy.configuration import Listeners
 from escala.processes import ports
 
 
 class Doors:
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: GatewaySettings) -> None:
         """Bind all addresses; raise PortTaken where one is not to be had."""
         self._sockets: list[socket.socket] = []
         try:

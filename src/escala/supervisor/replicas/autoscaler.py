@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from escala.background import Loop
-from escala.config import Service
+from escala.config import ServiceSettings
 from escala.events import Emit, Rescaled
 from escala.gateway.haproxy.membership import Balancer
 from escala.gateway.haproxy.runtime_api import Traffic
@@ -52,7 +52,7 @@ class Autoscaler:
         asleep = any(not self._replicas.staying(name) for name in scaled)
         return _ASLEEP_EVERY if asleep else LOOK_EVERY
 
-    async def _look(self, scaled: Mapping[str, Service]) -> None:
+    async def _look(self, scaled: Mapping[str, ServiceSettings]) -> None:
         traffic = {each.service: each for each in await self._balancer.traffic() if not each.server}
         for name, service in scaled.items():
             sample = await self._sample(name, service, traffic.get(name))
@@ -69,7 +69,7 @@ class Autoscaler:
                 self._replicas.scale(name, decision.count)
                 self._emit(Rescaled(name, present, decision.count, decision.why))
 
-    async def _sample(self, name: str, service: Service, traffic: Traffic | None) -> Sample | None:
+    async def _sample(self, name: str, service: ServiceSettings, traffic: Traffic | None) -> Sample | None:
         ready = sum(replica.serves for replica in self._replicas.staying(name))
         now = time.monotonic()
         if service.kind == "tasks":
@@ -92,7 +92,7 @@ class Autoscaler:
         return Sample(now, busy, traffic.queued, traffic.requests != before, 0.0, ready)
 
 
-def _capacity(service: Service) -> Capacity:
+def _capacity(service: ServiceSettings) -> Capacity:
     if service.kind == "tasks":
         return Capacity(service.concurrency, service.replicas.target_waiting)
     return Capacity(service.replicas.target_inflight)

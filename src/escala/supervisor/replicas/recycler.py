@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from escala.background import Loop
-from escala.config import Service, UnixSocket
+from escala.config import ServiceSettings, UnixSocket
 from escala.events import Emit, Recycling
 from escala.gateway.haproxy.membership import Balancer
 from escala.supervisor.changes.rollout_registry import Rollouts
@@ -63,7 +63,7 @@ class Recycler:
             if isinstance(replica.endpoint, UnixSocket) and not Path(replica.endpoint.path).is_socket()
         ]
 
-    def _spent(self, name: str, service: Service) -> Iterator[tuple[Replica, str]]:
+    def _spent(self, name: str, service: ServiceSettings) -> Iterator[tuple[Replica, str]]:
         """Yield who has to go and why, the longest serving first: a limit that all break soon must pass nobody over."""
         for replica in self._serving(name):
             pid, since = replica.child.pid, replica.child.ready_at

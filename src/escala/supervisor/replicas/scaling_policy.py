@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from escala.config import Replicas
+from escala.config import ReplicasSettings
 
 SPARE = 0.8
 """How full fewer replicas may be for the others to go."""
@@ -50,7 +50,7 @@ class Decision:
     why: str
 
 
-def decide(history: Sequence[Sample], present: int, rules: Replicas, capacity: Capacity) -> Decision:
+def decide(history: Sequence[Sample], present: int, rules: ReplicasSettings, capacity: Capacity) -> Decision:
     """Return how many there shall be, and why; `history` goes back `down_after`, the newest last."""
     if not history:
         return Decision(present, "nothing has been measured yet")
@@ -62,7 +62,7 @@ def decide(history: Sequence[Sample], present: int, rules: Replicas, capacity: C
     return _bounded(_fewer(history, present, rules, capacity), rules)
 
 
-def _more(history: Sequence[Sample], present: int, rules: Replicas, capacity: Capacity) -> Decision:
+def _more(history: Sequence[Sample], present: int, rules: ReplicasSettings, capacity: Capacity) -> Decision:
     newest = history[-1]
     recent = [sample for sample in history if sample.at > newest.at - rules.up_after]
     load = sum(_load(sample, capacity) for sample in recent) / len(recent)
@@ -77,7 +77,7 @@ def _more(history: Sequence[Sample], present: int, rules: Replicas, capacity: Ca
     return by_average
 
 
-def _by_backlog(newest: Sample, present: int, rules: Replicas, capacity: Capacity) -> Decision:
+def _by_backlog(newest: Sample, present: int, rules: ReplicasSettings, capacity: Capacity) -> Decision:
     """Return what the queue of jobs asks for."""
     assert capacity.waiting is not None
     by_length = Decision(math.ceil(newest.waiting / capacity.waiting), f"{newest.waiting:g} jobs wait")
@@ -87,7 +87,7 @@ def _by_backlog(newest: Sample, present: int, rules: Replicas, capacity: Capacit
     return by_length
 
 
-def _fewer(history: Sequence[Sample], present: int, rules: Replicas, capacity: Capacity) -> Decision:
+def _fewer(history: Sequence[Sample], present: int, rules: ReplicasSettings, capacity: Capacity) -> Decision:
     newest = history[-1]
     window = [sample for sample in history if sample.at >= newest.at - rules.down_after]
     peak = max(_load(sample, capacity) for sample in window)
@@ -116,7 +116,7 @@ def _load(sample: Sample, capacity: Capacity) -> float:
     return sample.busy if capacity.waiting is not None else sample.busy + sample.waiting
 
 
-def _bounded(decision: Decision, rules: Replicas) -> Decision:
+def _bounded(decision: Decision, rules: ReplicasSettings) -> Decision:
     count = min(max(decision.count, rules.min), rules.most)
     if count < decision.count:
         return Decision(count, f"{decision.why}; max is {rules.most}")

@@ -10,7 +10,7 @@ from typing import Literal
 
 from dotenv import dotenv_values
 
-from escala.config import PLATFORM, Config, Endpoint, Service, UnixSocket
+from escala.config import PLATFORM, Config, Endpoint, ServiceSettings, UnixSocket
 from escala.environment import Environment, is_under
 from escala.errors import EscalaError
 from escala.http.internal_headers import CHECK, THREADS
@@ -23,10 +23,10 @@ _OF_SYSTEMD = {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
 _WHERE_TO_LISTEN = {"SOCKET", "PORT", "HOST"}
 """What a replica is told anew; one that has no port of its own must not find the supervisor's."""
 
-PLATFORM_SERVICE = Service(app="escala.services.platform:app")
+PLATFORM_SERVICE = ServiceSettings(app="escala.services.platform:app")
 
 
-def services(config: Config) -> dict[str, Service]:
+def services(config: Config) -> dict[str, ServiceSettings]:
     """Return all services, the built-in one among them."""
     return {**config.services, PLATFORM: PLATFORM_SERVICE}
 
@@ -112,7 +112,7 @@ def _variables(endpoint: Endpoint) -> dict[str, str]:
     return {"HOST": endpoint.host, "PORT": str(endpoint.port)}
 
 
-def _env_file(project: Project, service_name: str, service: Service) -> dict[str, str]:
+def _env_file(project: Project, service_name: str, service: ServiceSettings) -> dict[str, str]:
     if service.env_file is None:
         return {}
     path = project.root / service.env_file
@@ -126,7 +126,7 @@ def _env_file(project: Project, service_name: str, service: Service) -> dict[str
 
 
 def _python_argv(
-    config: Config, directory: Path, service_name: str, service: Service, endpoint: Endpoint
+    config: Config, directory: Path, service_name: str, service: ServiceSettings, endpoint: Endpoint
 ) -> tuple[str, ...]:
     options: dict[str, object] = {
         **{f"--{name.lower()}": value for name, value in _variables(endpoint).items()},

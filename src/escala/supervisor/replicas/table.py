@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Literal, Protocol
 
-from escala.config import Address, Endpoint, Service, UnixSocket
+from escala.config import Address, Endpoint, ServiceSettings, UnixSocket
 from escala.errors import EscalaError, StartError
 from escala.events import Emit, ReplicaLeft
 from escala.gateway.topology.servers import FULL_WEIGHT, Backend, Server, ServerState
@@ -78,7 +78,7 @@ class Replica:
         return "ready" if self.child.state in {"ready", "serving"} and self.is_well else "maint"
 
     @property
-    def _settings(self) -> Service:
+    def _settings(self) -> ServiceSettings:
         return services(self.release.config)[self.service]
 
     @property
@@ -132,7 +132,7 @@ class Replicas:
         self._leaving: set[asyncio.Future[None]] = set()
 
     @property
-    def services(self) -> dict[str, Service]:
+    def services(self) -> dict[str, ServiceSettings]:
         """All services, the built-in one among them."""
         return services(self.project.config)
 
