@@ -23,7 +23,7 @@ test: $(VENV)/.dev ## run the tests on the real engines
 
 chaos: $(VENV)/.dev ## the long forms of the tests that kill, harass and replace under load (about 5 minutes)
 	@CHAOS=1 CHAOS_KILLS=16 SLOW_CONNECTIONS=1000 $(BIN)/python -m pytest tests/laboratory/test_kill.py \
-		tests/gateway/test_hostile.py tests/supervisor/test_signals.py tests/supervisor/changes/test_rollout.py
+		tests/gateway/test_hostile.py tests/supervisor/test_signals.py tests/supervisor/changes/test_end_to_end.py
 
 check: $(VENV)/.dev ## formatting, lint and types
 	@$(BIN)/ruff format --check .

@@ -20,7 +20,7 @@ async def running(environment: Environment | None = None) -> AsyncIterator[None]
     environment = environment or Environment.read()
     async with AsyncExitStack() as stack:
         if environment.postgres:
-            pool = Database(environment.postgres)
+            pool = Database(environment.postgres, size=int(environment.database_pool))
             await pool.open()
             stack.push_async_callback(pool.close)
             database.slot.fill(pool)

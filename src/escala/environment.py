@@ -31,6 +31,8 @@ class Environment:
     """ESCALA_PUBLIC: path prefixes that need no token, and those that do ("!/admin"), separated by blanks."""
     cache_entries: str = "10000"
     """ESCALA_CACHE__ENTRIES"""
+    database_pool: str = "10"
+    """ESCALA_DATABASE__POOL: connections to PostgreSQL at most"""
     data: str = ""
     """ESCALA_DATA: a folder for the project's own files, the same for all replicas on this machine."""
 
@@ -60,5 +62,6 @@ VARIABLES = {
     "audience": "ESCALA_AUTH__AUDIENCE",
     "public": "ESCALA_PUBLIC",
     "cache_entries": "ESCALA_CACHE__ENTRIES",
+    "database_pool": "ESCALA_DATABASE__POOL",
     "data": "ESCALA_DATA",
 }

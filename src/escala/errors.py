@@ -10,12 +10,28 @@
     │   ├── PortTaken
     │   ├── EngineMissing
     │   ├── EngineFailed
+    │   │   └── ConfigurationRefused
+    │   ├── ProcessFailed
     │   ├── KeyDamaged
     │   └── PrepareFailed
     ├── AlreadyRunning              4
     ├── NotRunning                  4
+    ├── OperationRefused            1  the running project cannot do what was asked
+    │   ├── NotReady
+    │   ├── UnknownService
+    │   ├── UnknownReplica
+    │   ├── ServiceBusy
+    │   ├── CountOutOfRange
+    │   ├── RolloutStopped
+    │   ├── ReplicaNotReady
+    │   └── RevocationFailed
+    ├── RuntimeRefused              1  HAProxy does not take a command
+    ├── ReloadRefused               2  HAProxy does not take a configuration while it runs
+    ├── ControlFailed               1  the supervisor does not answer, or in a way that is not understood
+    ├── TimedOut                    1  the command line stopped waiting; what it waited for goes on
     ├── NotConnected                1  the library was used outside `escala.lifespan`
     ├── DatabaseUnavailable         1  PostgreSQL did not answer in time
+    │   └── PoolExhausted
     ├── CacheUnavailable            1  an invalidation could not be published
     ├── InvalidToken                1
     ├── UnknownKey                  1
@@ -23,159 +39,354 @@
         ├── UnknownTask
         └── TaskArguments
 
-Each class keeps its facts as attributes; the message says what happened and what to do next. The command line prints
-that message as one line and exits with the class's code. A traceback is for bugs only.
+Each class keeps its facts as attributes; its docstring is the message, with the facts in braces. The command line
+prints that message and exits with the class's code. A traceback is for bugs only.
 """
 
+import inspect
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+
+class _Facts:
+    """The attributes of an error, as `str.format_map` asks for them."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self._error, name)
 
 
 class EscalaError(Exception):
-    """The root of the tree."""
+    """The root of the tree. Raised itself only where there is nothing to know but the message."""
 
     exit_code = 1
 
+    def __post_init__(self) -> None:
+        words = inspect.cleandoc(type(self).__doc__ or type(self).__name__)
+        super().__init__(re.sub(r"\n(?!\n)", " ", words).format_map(_Facts(self)))
 
+    @property
+    def code(self) -> str:
+        """The class's name for programs: "port_taken" of PortTaken."""
+        return re.sub(r"(?<!^)([A-Z])", r"_\1", type(self).__name__).lower()
+
+
+@dataclass(eq=False)
 class ConfigError(EscalaError):
-    """The configuration is wrong; `problems` holds every fault found, one line each."""
+    """{source}: {listed}"""
 
     exit_code = 2
+    source: str
+    problems: Sequence[str]
+    """Every fault that was found, one line each."""
 
-    def __init__(self, source: str, problems: Sequence[str]) -> None:
-        self.source = source
-        self.problems = tuple(problems)
+    @property
+    def listed(self) -> str:
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__(f"{source}: {count}\n" + "\n".join(f"  {problem}" for problem in self.problems))
+        return "\n".join([count, *(f"  {problem}" for problem in self.problems)])
 
 
+@dataclass(eq=False)
 class ProjectNotFound(EscalaError):
+    """there is no escala.toml in {where} or any folder above it; name one with --file, or begin with `escala init`."""
+
     exit_code = 2
-
-    def __init__(self, where: Path) -> None:
-        self.where = where
-        super().__init__(f"no escala.toml in {where} or any folder above it; name one with --file")
+    where: Path
 
 
+@dataclass(eq=False)
 class AppLoadError(EscalaError):
-    exit_code = 2
+    """cannot load {target!r}: {reason}"""
 
-    def __init__(self, target: str, reason: str) -> None:
-        self.target = target
-        self.reason = reason
-        super().__init__(f"cannot load {target!r}: {reason}")
+    exit_code = 2
+    target: str
+    reason: str
 
 
 class StartError(EscalaError):
+    """Something needed to start is not to be had."""
+
     exit_code = 3
 
 
+@dataclass(eq=False)
 class PortTaken(StartError):
-    def __init__(self, address: str, wanted_by: str, holder: str | None) -> None:
-        self.address = address
-        self.wanted_by = wanted_by
-        self.holder = holder
-        held = f"held by {holder}" if holder else "held by a process of another user"
-        super().__init__(f"{address}, wanted by {wanted_by}, is {held}; stop it or choose another port")
+    """{address}, wanted by {wanted_by}, is held by {holding}; stop that process, or choose another port."""
+
+    address: str
+    wanted_by: str
+    holder: str | None
+    """Name and pid; None for a process of another user."""
+
+    @property
+    def holding(self) -> str:
+        return self.holder or "a process of another user"
 
 
+@dataclass(eq=False)
 class EngineMissing(StartError):
-    def __init__(self, engine: str, remedy: str) -> None:
-        self.engine = engine
-        self.remedy = remedy
-        super().__init__(f"{engine} was not found; {remedy}")
+    """{engine} was not found; {remedy}"""
+
+    engine: str
+    remedy: str
 
 
+@dataclass(eq=False)
 class EngineFailed(StartError):
-    def __init__(self, engine: str, reason: str) -> None:
-        self.engine = engine
-        self.reason = reason
-        super().__init__(f"{engine}: {reason}")
+    """{engine}: {reason}"""
+
+    engine: str
+    reason: str
 
 
+@dataclass(eq=False)
+class ConfigurationRefused(EngineFailed):
+    """{engine}: {reason}"""
+
+    alerts: Sequence[str]
+    """HAProxy's own words."""
+
+    @classmethod
+    def by_haproxy(cls, alerts: Sequence[str]) -> "ConfigurationRefused":
+        return cls("HAProxy", f"refuses its configuration: {' / '.join(alerts)}", tuple(alerts))
+
+
+@dataclass(eq=False)
+class ProcessFailed(StartError):
+    """{name}: {reason}"""
+
+    name: str
+    reason: str
+
+
+@dataclass(eq=False)
 class KeyDamaged(StartError):
-    def __init__(self, path: Path, what: str) -> None:
-        self.path = path
-        super().__init__(
-            f"the signing key {path} {what}; put it back, or stop the project and remove {path.parent} to begin with a "
-            "new key (tokens made so far end with it)"
-        )
+    """the signing key {path} {what}; put it back, or stop the project and remove {folder} to begin with a new key
+    (this invalidates all existing tokens)."""
+
+    path: Path
+    what: str
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
 
 
+@dataclass(eq=False)
 class PrepareFailed(StartError):
-    def __init__(self, command: str, reason: str) -> None:
-        self.command = command
-        self.reason = reason
-        super().__init__(f"project.prepare ({command}) {reason}; no replica was started")
+    """project.prepare ({command}) {reason}; no replica was started"""
+
+    command: str
+    reason: str
 
 
+@dataclass(eq=False)
 class AlreadyRunning(EscalaError):
+    """{project} is running already{by}; see `escala status`, or stop it with `escala down`."""
+
     exit_code = 4
+    project: str
+    pid: int | None
 
-    def __init__(self, project: str, pid: int | None) -> None:
-        self.project = project
-        self.pid = pid
-        by = f" (pid {pid})" if pid else ""
-        super().__init__(f"{project} is running already{by}; see `escala status`, or stop it with `escala down`")
+    @property
+    def by(self) -> str:
+        return f" (pid {self.pid})" if self.pid else ""
 
 
+@dataclass(eq=False)
 class NotRunning(EscalaError):
+    """{project} is not running; start it with `escala up`."""
+
     exit_code = 4
-
-    def __init__(self, project: str) -> None:
-        self.project = project
-        super().__init__(f"{project} is not running; start it with `escala up`")
+    project: str
 
 
+class OperationRefused(EscalaError):
+    """The running project cannot do what was asked."""
+
+
+@dataclass(eq=False)
+class NotReady(OperationRefused):
+    """{project} is {phase}; try again when it is open."""
+
+    project: str
+    phase: str
+
+
+@dataclass(eq=False)
+class UnknownService(OperationRefused):
+    """there is no service {service!r}; there are: {listed}."""
+
+    service: str
+    known: Sequence[str]
+
+    @property
+    def listed(self) -> str:
+        return ", ".join(self.known)
+
+
+@dataclass(eq=False)
+class UnknownReplica(OperationRefused):
+    """there is no replica {replica!r}; there are: {listed}."""
+
+    replica: str
+    known: Sequence[str]
+
+    @property
+    def listed(self) -> str:
+        return ", ".join(self.known) or "none"
+
+
+@dataclass(eq=False)
+class ServiceBusy(OperationRefused):
+    """{service} is busy: {by} is under way; try again when it is over (see `escala status`)."""
+
+    service: str
+    by: str
+
+
+@dataclass(eq=False)
+class CountOutOfRange(OperationRefused):
+    """{service} can have from {least} to {most} replicas, not {count}."""
+
+    service: str
+    count: int
+    least: int
+    most: int
+
+
+@dataclass(eq=False)
+class RolloutStopped(OperationRefused):
+    """{reason}"""
+
+    reason: str
+
+
+@dataclass(eq=False)
+class ReplicaNotReady(OperationRefused):
+    """{replica} does not become ready: {reason}"""
+
+    replica: str
+    reason: str
+
+
+@dataclass(eq=False)
+class RevocationFailed(OperationRefused):
+    """{outcome}: {reason}; try again."""
+
+    outcome: str
+    """What became of the revocation: nothing, or it is stored but not enforced."""
+    reason: str
+
+
+@dataclass(eq=False)
+class RuntimeRefused(EscalaError):
+    """HAProxy refused {command!r}: {answer}"""
+
+    command: str
+    answer: str
+
+
+@dataclass(eq=False)
+class ReloadRefused(EscalaError):
+    """HAProxy kept the old configuration; of the new one it says: {words}"""
+
+    exit_code = 2
+    words: str
+
+
+@dataclass(eq=False)
+class ControlFailed(EscalaError):
+    """the supervisor of {project} {reason}."""
+
+    project: str
+    reason: str
+
+
+@dataclass(eq=False)
+class TimedOut(EscalaError):
+    """timed out after {seconds:g} s, waiting for: {what}. It goes on; see `escala status`."""
+
+    what: str
+    seconds: float
+
+
+@dataclass(eq=False)
 class NotConnected(EscalaError):
-    def __init__(self, what: str) -> None:
-        self.what = what
-        super().__init__(
-            f"{what} used before it was connected; give the app `lifespan=escala.lifespan`, "
-            "or wrap a script in `async with escala.running():`"
-        )
+    """{what} used before it was connected; give the app `lifespan=escala.lifespan`, or wrap a script in
+    `async with escala.running():`"""
+
+    what: str
 
 
+@dataclass(eq=False)
 class DatabaseUnavailable(EscalaError):
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"PostgreSQL did not answer ({reason}); try again")
+    """PostgreSQL did not answer ({reason}); try again."""
+
+    reason: str
 
 
+@dataclass(eq=False)
+class PoolExhausted(DatabaseUnavailable):
+    """all {size} connections of this process to PostgreSQL were in use for {seconds:g} s; hold them for a shorter time,
+    or raise database.pool in escala.toml."""
+
+    reason: str
+    size: int
+    seconds: float
+
+
+@dataclass(eq=False)
 class CacheUnavailable(EscalaError):
-    def __init__(self, action: str) -> None:
-        self.action = action
-        super().__init__(f"Valkey did not answer, so {action} could not be carried out; try again")
+    """Valkey did not answer, so {action} could not be carried out; try again."""
+
+    action: str
 
 
+@dataclass(eq=False)
 class InvalidToken(EscalaError):
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
+    """{reason}"""
+
+    reason: str
 
 
+@dataclass(eq=False)
 class UnknownKey(EscalaError):
-    def __init__(self, kid: str, known: Sequence[str]) -> None:
-        self.kid = kid
-        super().__init__(
-            f"no key {kid!r} can be retired; there are: {', '.join(known) or 'none'} "
-            "(the one that signs is replaced by `escala keys rotate`)"
-        )
+    """there is no key {kid!r} that can be retired; there are: {listed} (the one that signs is replaced by
+    `escala keys rotate`)."""
+
+    kid: str
+    known: Sequence[str]
+
+    @property
+    def listed(self) -> str:
+        return ", ".join(self.known) or "none"
 
 
 class TaskError(EscalaError):
-    pass
+    """A task cannot be enqueued."""
 
 
+@dataclass(eq=False)
 class UnknownTask(TaskError):
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        self.name = name
-        self.known = tuple(known)
-        super().__init__(f"no task is named {name!r}; there are: {', '.join(known) or 'none'}")
+    """there is no task named {name!r}; there are: {listed}."""
+
+    name: str
+    known: Sequence[str]
+
+    @property
+    def listed(self) -> str:
+        return ", ".join(self.known) or "none"
 
 
+@dataclass(eq=False)
 class TaskArguments(TaskError):
-    def __init__(self, name: str, reason: str) -> None:
-        self.name = name
-        self.reason = reason
-        super().__init__(f"arguments of task {name!r}: {reason}")
+    """arguments of task {name!r}: {reason}"""
+
+    name: str
+    reason: str

@@ -64,7 +64,7 @@ class StartFailed(Event):
 
 @dataclass(frozen=True)
 class HealthChanged(Event):
-    """A replica that serves was found to be otherwise than before (`supervisor.replicas.health`)."""
+    """The health of a replica that serves has changed (`supervisor.replicas.health`)."""
 
     name: str
     before: str
@@ -125,8 +125,8 @@ class Opened(Event):
 
 
 @dataclass(frozen=True)
-class BalancerUnreachable(Event):
-    """A replica's coming or going could not be told to the gateway; its health checks will find out."""
+class MembershipFailed(Event):
+    """HAProxy did not take what it was told of a replica."""
 
     replica: str
     reason: str
@@ -174,6 +174,26 @@ class Recycling(Event):
 class RolloutStarted(Event):
     service: str
     replicas: int
+
+
+@dataclass(frozen=True)
+class RolloutProgressed(Event):
+    service: str
+    replaced: int
+    wanted: int
+
+
+@dataclass(frozen=True)
+class OperationChanged(Event):
+    """An operation began, made a step, or ended."""
+
+    id: str
+    kind: str
+    state: str
+    """running, succeeded or failed"""
+    step: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)

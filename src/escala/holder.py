@@ -11,7 +11,7 @@ from escala.errors import NotConnected
 T = TypeVar("T")
 
 
-class Slot(Generic[T]):
+class ConnectionHolder(Generic[T]):
     def __init__(self, what: str) -> None:
         self._what = what
         self._value: T | None = None

@@ -9,10 +9,10 @@ import pytest
 
 from escala.access_log.collector import Collector
 from escala.access_log.line import Entry, decode
+from escala.access_log.line_sequence import LineSequence
 from escala.access_log.metrics import RouteMetrics
-from escala.access_log.numbering import Numbering
 from escala.access_log.segments import Segments, segments
-from escala.supervisor.gateway.access_log import Lines
+from escala.supervisor.gateway.access_log import LogPipe
 from tests.access_log.lines import line
 from tests.support import eventually
 
@@ -25,7 +25,7 @@ def metrics() -> RouteMetrics:
 @pytest.fixture
 def collector(tmp_path: Path, metrics: RouteMetrics) -> Iterator[Collector]:
     log = Segments(tmp_path, segment=10**6, age=3600, total=10**7)
-    yield Collector(log, metrics, Numbering(tmp_path / "received.json"))
+    yield Collector(log, metrics, LineSequence(tmp_path / "received.json"))
     log.close()
 
 
@@ -43,13 +43,13 @@ def test_what_is_missing_is_counted(collector: Collector, metrics: RouteMetrics)
 def test_what_is_lost_while_the_collector_starts_again_is_counted(tmp_path: Path, metrics: RouteMetrics) -> None:
     for numbers in ((1, 2), (6, 7)):
         log = Segments(tmp_path, segment=10**6, age=3600, total=10**7)
-        Collector(log, metrics, Numbering(tmp_path / "received.json")).take([line(number) for number in numbers])
+        Collector(log, metrics, LineSequence(tmp_path / "received.json")).take([line(number) for number in numbers])
         log.close()
     assert (metrics.lines, metrics.lost) == (4, 3)
 
 
 def test_the_oldest_workers_are_forgotten(tmp_path: Path) -> None:
-    numbering = Numbering(tmp_path / "received.json")
+    numbering = LineSequence(tmp_path / "received.json")
     for worker in range(1, 66):
         numbering.missed(worker, 1)
     assert (numbering.missed(65, 5), numbering.missed(2, 5), numbering.missed(1, 5)) == (3, 3, 0)
@@ -58,22 +58,22 @@ def test_the_oldest_workers_are_forgotten(tmp_path: Path) -> None:
 def test_fewer_numbers_take_the_place_of_more(tmp_path: Path) -> None:
     file = tmp_path / "received.json"
     file.write_text('{"1": 1000000, "2": "x"}')  # which cannot be read
-    numbering = Numbering(file)
+    numbering = LineSequence(file)
     numbering.missed(3, 7)
     numbering.save()
-    assert Numbering(file).missed(3, 9) == 1
+    assert LineSequence(file).missed(3, 9) == 1
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"1@2": "x"}', "{"])
 def test_numbers_that_cannot_be_read_are_none(tmp_path: Path, content: str) -> None:
     file = tmp_path / "received.json"
     file.write_text(content)
-    assert Numbering(file).missed(1, 5) == 0
+    assert LineSequence(file).missed(1, 5) == 0
 
 
 @pytest.fixture
-def pipe() -> Iterator[Lines]:
-    made = Lines()
+def pipe() -> Iterator[LogPipe]:
+    made = LogPipe()
     yield made
     made.close()
 
@@ -86,7 +86,7 @@ async def counted(metrics: RouteMetrics, **wanted: int) -> None:
 
 
 async def test_what_was_sent_before_the_end_is_kept(
-    collector: Collector, metrics: RouteMetrics, tmp_path: Path, pipe: Lines
+    collector: Collector, metrics: RouteMetrics, tmp_path: Path, pipe: LogPipe
 ) -> None:
     os.write(pipe.writer, line(0) + b"\n")
     collecting = asyncio.create_task(collector.collect(pipe.reader))
@@ -99,7 +99,7 @@ async def test_what_was_sent_before_the_end_is_kept(
 
 
 async def test_a_full_pipe_makes_nobody_wait_and_what_it_did_not_take_is_counted(
-    collector: Collector, metrics: RouteMetrics, pipe: Lines
+    collector: Collector, metrics: RouteMetrics, pipe: LogPipe
 ) -> None:
     taken = 0
     with contextlib.suppress(BlockingIOError):
@@ -114,7 +114,7 @@ async def test_a_full_pipe_makes_nobody_wait_and_what_it_did_not_take_is_counted
 
 
 async def test_a_collector_ends_when_nobody_is_left_to_write(
-    collector: Collector, metrics: RouteMetrics, pipe: Lines
+    collector: Collector, metrics: RouteMetrics, pipe: LogPipe
 ) -> None:
     collecting = asyncio.create_task(collector.collect(pipe.reader))
     end, pipe.writer = pipe.writer, os.open(os.devnull, os.O_WRONLY)

@@ -1,11 +1,12 @@
 """A configuration with everything in it, and what the gateway needs beside it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from escala.config import Address, Config, UnixSocket
 from escala.gateway.render.context import Key, RenderContext
-from escala.gateway.topology.servers import Backend, Server
-from escala.supervisor.replicas.spec import services
+from escala.gateway.topology.servers import Server
+from escala.gateway.topology.topology import Topology
 from tests.support import minimal_config
 
 
@@ -75,10 +76,10 @@ def everything() -> Config:
     )
 
 
-def backends(config: Config) -> list[Backend]:
-    made = []
-    for index, (name, service) in enumerate(services(config).items()):
-        servers = tuple(
+def servers(topology: Topology) -> dict[str, Sequence[Server]]:
+    """Return replicas for every service, the first of each ready."""
+    return {
+        name: [
             Server(
                 number,
                 UnixSocket(f"/state/{name}.{number}.sock")
@@ -87,9 +88,9 @@ def backends(config: Config) -> list[Backend]:
                 "ready" if number == 1 else "maint",
             )
             for number in range(1, service.replicas.min + 1)
-        )
-        made.append(Backend(name, servers))
-    return made
+        ]
+        for index, (name, service) in enumerate(topology.services.items())
+    }
 
 
 def render_context(folder: str = "/state", **changes: Any) -> RenderContext:
@@ -103,7 +104,7 @@ def render_context(folder: str = "/state", **changes: Any) -> RenderContext:
         "route_metrics": f"{folder}/metrics.sock",
         "hold": f"{folder}/hold.lua",
         "routes": f"{folder}/routes.map",
-        "lanes": f"{folder}/lanes.map",
+        "backends": f"{folder}/backends.map",
         "revoked_tokens": f"{folder}/revoked-tokens.map",
         "revoked_users": f"{folder}/revoked-users.map",
         "keys": (Key("-first", "RS256", f"{folder}/0.pem"), Key("second", "ES256", f"{folder}/1.pem")),

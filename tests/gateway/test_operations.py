@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from escala.gateway.haproxy.runtime_api import Runtime
+from escala.gateway.haproxy.runtime_api import RuntimeApi
 from escala.gateway.haproxy.self_signed import self_signed
 from escala.processes.ports import free_port
 from tests.load import Load, no_failure, run, token_of
@@ -113,7 +113,7 @@ def test_ports_of_their_own_and_back_fail_no_request(ops: Up) -> None:
 
 def servers(up: Up, lane: str) -> list[str]:
     """Return the names of the servers that HAProxy has in a backend."""
-    state = asyncio.run(Runtime(up.project.layout.run / "master.sock").command(f"show servers state {lane}"))
+    state = asyncio.run(RuntimeApi(up.project.layout.run / "master.sock").command(f"show servers state {lane}"))
     return sorted(row.split()[3] for row in state.splitlines() if row and row[0].isdigit() and " " in row)
 
 

@@ -18,12 +18,12 @@ from escala.auth.key_store import KeyStore
 from escala.config import Address
 from escala.engines import haproxy
 from escala.gateway.render.context import Key
+from escala.gateway.render.maps import backends_map, routes_map
 from escala.gateway.render.render import render
-from escala.gateway.topology.routes import lanes_map, placed_routes, routes_map
-from escala.gateway.topology.servers import Backend, Server
+from escala.gateway.topology.servers import Server
+from escala.gateway.topology.topology import Topology
 from escala.processes.ports import free_port
 from escala.project.layout import Layout
-from escala.supervisor.replicas.spec import services
 from tests.gateway.examples import render_context
 from tests.gateway.http2 import Asked, streams
 from tests.support import minimal_config, wait_until
@@ -54,14 +54,14 @@ class Alone:
         context = render_context(
             str(folder), bind=bind, admin=f"127.0.0.1:{free_port()}", access_log=None, keys=tuple(keys)
         )
-        placed = placed_routes(config)
-        Path(context.routes).write_text(routes_map(placed))
-        Path(context.lanes).write_text(lanes_map(config, placed))
+        topology = Topology.of(config)
+        Path(context.routes).write_text(routes_map(topology))
+        Path(context.backends).write_text(backends_map(topology))
         for path in (context.revoked_tokens, context.revoked_users):
             Path(path).write_text("")
         self.file = folder / "alone.cfg"
-        backends = [Backend(name, (Server(1, Address("127.0.0.1", 1), "maint"),)) for name in services(config)]
-        self.file.write_text(render(config, services(config), backends, context))
+        servers = {name: [Server(1, Address("127.0.0.1", 1), "maint")] for name in topology.services}
+        self.file.write_text(render(topology, servers, context))
         self.socket = context.socket
 
     def token(self, key: RSAKey | ECKey | None = None, header: dict[str, Any] | None = None, **claims: Any) -> str:

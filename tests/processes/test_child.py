@@ -11,7 +11,8 @@ import pytest
 
 from escala.errors import StartError
 from escala.events import Event, ProcessEnded, ProcessReady, StartFailed
-from escala.processes.child import Child, Duties
+from escala.processes.child import Child
+from escala.processes.lifecycle import Lifecycle
 from escala.processes.process import ProcessSpec, has_ended
 from escala.processes.records import Records
 from escala.processes.registry import Registry
@@ -20,7 +21,7 @@ from tests.support import eventually
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 
 
-class Watched:
+class Watched(Lifecycle):
     """A child with what happened to it."""
 
     def __init__(
@@ -38,33 +39,35 @@ class Watched:
         self.bugs: dict[str, Exception] = {}
         """What a duty raises, once."""
 
-        async def prepare() -> ProcessSpec:
-            self.calls.append("prepare")
-            if self.prepare_error:
-                raise self.prepare_error
-            argv = (sys.executable, "-c", code)
-            return ProcessSpec(name="web/1", argv=argv, cwd=folder, environment={}, stop_timeout=stop)
-
-        async def probe() -> None:
-            self.fail("probe")
-            if not self.lines or not ready():
-                raise ConnectionRefusedError
-
-        async def call(name: str) -> None:
-            self.calls.append(name)
-            self.fail(name)
-            self.states.append(self.child.state)
-            await self.told.wait()
-
-        duties = Duties(
-            prepare=prepare,
-            probe=probe,
-            start_timeout=timeout,
-            on_ready=lambda: call("ready"),
-            on_end=lambda: call("end"),
-        )
+        self.argv = (sys.executable, "-c", code)
+        self.folder, self.stop = folder, stop
+        self.ready = ready
+        self.start_timeout = timeout
         registry = Registry(folder / "processes.json", Records(lambda event: None))
-        self.child = Child("web/1", duties, emit=self.events.append, output=self.lines.extend, registry=registry)
+        self.child = Child("web/1", self, emit=self.events.append, output=self.lines.extend, registry=registry)
+
+    async def prepare(self) -> ProcessSpec:
+        self.calls.append("prepare")
+        if self.prepare_error:
+            raise self.prepare_error
+        return ProcessSpec(name="web/1", argv=self.argv, cwd=self.folder, environment={}, stop_timeout=self.stop)
+
+    async def probe(self) -> None:
+        self.fail("probe")
+        if not self.lines or not self.ready():
+            raise ConnectionRefusedError
+
+    async def on_ready(self) -> None:
+        await self._call("ready")
+
+    async def on_end(self) -> None:
+        await self._call("end")
+
+    async def _call(self, name: str) -> None:
+        self.calls.append(name)
+        self.fail(name)
+        self.states.append(self.child.state)
+        await self.told.wait()
 
     def fail(self, duty: str) -> None:
         if duty in self.bugs:
@@ -276,4 +279,20 @@ async def test_stopping_while_it_waits_for_its_next_try(tmp_path: Path) -> None:
         watched.child._backoff.next()
     async with asyncio.timeout(5):
         await watched.child.stop()
+    assert watched.child.state == "stopped"
+
+
+async def test_who_gives_up_waiting_for_the_stop_does_not_break_it_off(tmp_path: Path) -> None:
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SLEEP
+    watched = Watched(tmp_path, code, stop=0.5)
+    watched.child.start()
+    assert await watched.child.wait_tried()
+    pid = watched.pid
+    waiting = asyncio.create_task(watched.child.stop())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert not has_ended(pid)
+    await watched.child.stop()
+    assert has_ended(pid)
     assert watched.child.state == "stopped"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from escala.engines.haproxy import ConfigurationRefused, check, find
-from escala.errors import StartError
+from escala.engines.haproxy import check, find
+from escala.errors import ConfigurationRefused, StartError
 from escala.project.atomic_write import write_atomically
 from escala.project.layout import Layout
 

@@ -18,10 +18,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from escala.access_log.line import Entry, encode, parse
+from escala.access_log.line_sequence import LineSequence
 from escala.access_log.metrics import RouteMetrics
-from escala.access_log.numbering import Numbering
 from escala.access_log.segments import Segments
-from escala.http.embedded_server import InnerServer
+from escala.http.embedded_server import EmbeddedServer
 
 SUBJECTS = 200_000
 """Tokens whose subject is remembered: HAProxy names it only when it verifies a token, not when it finds it again."""
@@ -41,7 +41,7 @@ _MOST_SLICES = 8
 
 
 class Collector:
-    def __init__(self, segments: Segments, metrics: RouteMetrics, numbering: Numbering) -> None:
+    def __init__(self, segments: Segments, metrics: RouteMetrics, numbering: LineSequence) -> None:
         self._segments = segments
         self._metrics = metrics
         self._numbering = numbering
@@ -132,7 +132,7 @@ async def serve(options: argparse.Namespace) -> None:
     """Collect until SIGTERM, or until nobody is left to write."""
     segments = Segments(options.folder, segment=options.segment, age=options.age, total=options.total)
     metrics = RouteMetrics()
-    collector = Collector(segments, metrics, Numbering(options.folder / "received.json"))
+    collector = Collector(segments, metrics, LineSequence(options.folder / "received.json"))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, collector.finish)
     options.metrics.unlink(missing_ok=True)
@@ -141,7 +141,7 @@ async def serve(options: argparse.Namespace) -> None:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     app = Starlette(routes=[Route("/metrics/routes", answer)])
-    web = InnerServer(app)
+    web = EmbeddedServer(app)
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(options.metrics))
     serving = asyncio.create_task(web.serve([listening]))

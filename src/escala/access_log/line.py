@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from escala.gateway.topology.lane_names import service_of
+from escala.gateway.topology.backend_names import service_of
 
 _ENCODED = re.compile("(?:#[0-9A-F]{2})+")
 """Bytes that HAProxy encodes in its log, as a quote (its manual, section 8.6)."""

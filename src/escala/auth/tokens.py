@@ -19,7 +19,7 @@ from escala.environment import Environment
 from escala.errors import InvalidToken
 
 TYPE = "at+jwt"
-LONGEST_TOKEN = 8 * 1024
+MAX_TOKEN = 8 * 1024
 """Characters; a longer one is refused unread."""
 
 _KEYS_COOL_DOWN = 1.0
@@ -79,7 +79,7 @@ class Verifier:
 
     def verify(self, token: str) -> Principal:
         """Return the principal of a valid token; raise InvalidToken with the reason otherwise."""
-        if len(token) > LONGEST_TOKEN:
+        if len(token) > MAX_TOKEN:
             raise InvalidToken("the token is too long")
         principal = self._verified(token)
         if principal.expires_at <= time.time():

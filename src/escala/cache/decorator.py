@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, get_ty
 import msgspec
 
 from escala.cache.l1 import Entry
-from escala.cache.l2 import LONGEST_TTL, Reading
+from escala.cache.l2 import MAX_TTL, Reading
 from escala.cache.system import UNREACHABLE, CacheSystem, Load, slot
 from escala.units import parse_duration
 
@@ -47,7 +47,7 @@ class Cache:
         share the result: treat it as read-only. Concurrent calls in one process share one load.
         """
         seconds = parse_duration(ttl)
-        if seconds > LONGEST_TTL:
+        if seconds > MAX_TTL:
             raise ValueError(f"ttl {ttl!r} is longer than a day")
 
         def decorate(function: Callable[P, Awaitable[R]]) -> Cached[P, R]:

@@ -17,7 +17,7 @@ import valkey.asyncio
 _GENERATION_SECONDS = 7 * 86400
 """How long a generation is kept; longer than an entry is allowed to live."""
 
-LONGEST_TTL = 86400.0
+MAX_TTL = 86400.0
 
 
 class Stored(msgspec.Struct, array_like=True):

@@ -12,7 +12,7 @@ from escala.cache.coherence import Listener
 from escala.cache.l1 import L1
 from escala.cache.l2 import L2
 from escala.errors import CacheUnavailable
-from escala.holder import Slot
+from escala.holder import ConnectionHolder
 
 _VALKEY_SECONDS = 1.0
 _INVALIDATE_TRIES = 3
@@ -70,4 +70,4 @@ class CacheSystem:
         raise CacheUnavailable(f"the invalidation of {', '.join(tags)}") from failure
 
 
-slot: Slot[CacheSystem] = Slot("the cache")
+slot: ConnectionHolder[CacheSystem] = ConnectionHolder("the cache")

@@ -1,8 +1,8 @@
 """escala.toml as frozen models, a section a module."""
 
-from escala.config.address import Address, Endpoint, UnixSocket
+from escala.config.address import Address, Endpoint, ListenAddress, UnixSocket
 from escala.config.balance import Balance
-from escala.config.config import JWKS_PATH, PLATFORM, Config
+from escala.config.config import PLATFORM, Config
 from escala.config.gateway import GatewaySettings
 from escala.config.load import FILE, find, load
 from escala.config.policy import Policy, RateLimit
@@ -13,7 +13,6 @@ from escala.config.service import ServiceSettings
 
 __all__ = [
     "FILE",
-    "JWKS_PATH",
     "PLATFORM",
     "USER_STATE",
     "Address",
@@ -21,6 +20,7 @@ __all__ = [
     "Config",
     "Endpoint",
     "GatewaySettings",
+    "ListenAddress",
     "Policy",
     "RateLimit",
     "ReplicasSettings",

@@ -31,6 +31,13 @@ class Address(NamedTuple):
         return f"http://{Address(host, self.port)}"
 
 
+class ListenAddress(NamedTuple):
+    """An address, and the key of escala.toml that names it, such as "services.web.ports[0]"."""
+
+    key: str
+    address: Address
+
+
 Endpoint = Address | UnixSocket
 """Where a process listens."""
 

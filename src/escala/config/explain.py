@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-Location = tuple[int | str, ...]
+from escala.config.secrets import HIDDEN, is_secret
 
-_SECRET_KEYS = ("url", "password", "secret", "token", "key")
+Location = tuple[int | str, ...]
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
@@ -38,10 +38,10 @@ def _lines(details: ErrorDetails, root: type[BaseModel]) -> Iterator[str]:
         if isinstance(received, dict):  # a check across keys: its lines name their own place where there are several
             yield from (f"{path}: {line}" if path else line for line in reason.splitlines())
         else:
-            yield f"{path}: {reason}; received {_show(location, received)}"
+            yield f"{path}: {reason}; received {_show(root, location, received)}"
     else:
         message = _MESSAGES.get(kind, details["msg"]).format(**details.get("ctx", {}))
-        yield f"{path}: {message}; received {_show(location, received)}"
+        yield f"{path}: {message}; received {_show(root, location, received)}"
 
 
 _MESSAGES = {
@@ -61,9 +61,9 @@ _MESSAGES = {
 }
 
 
-def _show(location: Location, value: Any) -> str:
-    if location and str(location[-1]) in _SECRET_KEYS:
-        return "a value not shown here"
+def _show(root: type[BaseModel], location: Location, value: Any) -> str:
+    if is_secret(root, location):
+        return HIDDEN
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 

@@ -33,6 +33,11 @@ class GatewaySettings(Policy):
     tls: TlsSettings | None = None
     access_log: AccessLogSettings = AccessLogSettings()
 
+    @property
+    def url(self) -> str:
+        """Where a client on this machine finds the gateway."""
+        return self.bind.url.replace("http://", "https://") if self.tls is not None else self.bind.url
+
     @model_validator(mode="after")
     def _proxies_are_named(self) -> "GatewaySettings":
         if self.proxy_protocol and not self.forwarded:

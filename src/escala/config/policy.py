@@ -1,6 +1,8 @@
 """What may stand in [gateway], in a service and in a route: how requests are treated. The most specific word holds."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -123,25 +125,33 @@ class Policy(Section):
 Percent = Annotated[int, Field(ge=1, le=99)]
 
 
-def effective(*levels: Policy) -> Policy:
-    """Merge levels, the most general first: what a later one sets replaces, except headers, which add up."""
-    merged: dict[str, object] = {"headers": dict(SECURITY_HEADERS)}
-    for level in levels:
-        given = {name: getattr(level, name) for name in level.model_fields_set & set(Policy.model_fields)}
-        if given.get("public"):
-            merged.pop("scopes", None)  # asked for by a level above, which did not know of this one
-        if given.get("scopes"):
-            merged.pop("public", None)
-        headers = {**_headers(merged), **given.pop("headers", {})}
-        merged = {**merged, **given, "headers": {name: value for name, value in headers.items() if value}}
-    policy = Policy.model_construct(**merged)  # type: ignore[arg-type]
-    if policy.public:  # what is said above for all routes holds where it can
+@dataclass(frozen=True)
+class Effective:
+    """The policy that holds for a route, and which level set each of its keys."""
+
+    policy: Policy
+    sources: Mapping[str, str]
+    """A key with its default value is not here."""
+
+
+def effective(**levels: Policy) -> Effective:
+    """Merge named levels, the most general first: a later one replaces what it sets, except headers, which add up."""
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    headers: dict[str, str] = dict(SECURITY_HEADERS)
+    for level, words in levels.items():
+        given = {name: getattr(words, name) for name in words.model_fields_set & Policy.model_fields.keys()}
+        # A level above asked for one of the two, and did not know of this level.
+        dropped = {"scopes"} if given.get("public") else {"public"} if given.get("scopes") else set()
+        for key in dropped:
+            merged.pop(key, None)
+            sources.pop(key, None)
+        headers |= given.pop("headers", {})
+        merged |= given
+        sources |= dict.fromkeys(given, level)
+    policy = Policy.model_construct(**merged, headers={name: value for name, value in headers.items() if value})
+    # What is said above for all routes holds where it can.
+    if policy.public:
         limits = tuple(limit for limit in policy.rate_limits if limit.per != "token")
-        return policy.model_copy(update={"rate_limits": limits})
-    return policy.model_copy(update={"cache": None})
-
-
-def _headers(merged: dict[str, object]) -> dict[str, str]:
-    headers = merged["headers"]
-    assert isinstance(headers, dict)
-    return headers
+        return Effective(policy.model_copy(update={"rate_limits": limits}), sources)
+    return Effective(policy.model_copy(update={"cache": None}), sources)

@@ -1,11 +1,23 @@
 """[services.NAME.replicas], [services.NAME.rollout]: how many replicas there are, and how they are replaced."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from escala.config.section import Section
 from escala.config.types import Duration
+
+MAX_WINDOW = 3600.0
+"""Seconds of samples that the autoscaler keeps."""
+
+
+def _short(seconds: float) -> float:
+    if seconds > MAX_WINDOW:
+        raise ValueError("expected at most 1h")
+    return seconds
+
+
+Window = Annotated[Duration, AfterValidator(_short)]
 
 
 class ReplicasSettings(Section):
@@ -19,9 +31,9 @@ class ReplicasSettings(Section):
     """For workers: how long the oldest waiting job may wait before another replica is started."""
     target_waiting: float = Field(default=20.0, gt=0, le=1_000_000)
     """For workers: waiting jobs that one replica is there for."""
-    up_after: Duration = 3.0
+    up_after: Window = 3.0
     """The window over which load is averaged before it grows; when the queue fills, it grows at once."""
-    down_after: Duration = 60.0
+    down_after: Window = 60.0
     """How long load must have been low before it shrinks."""
 
     @model_validator(mode="before")

@@ -68,7 +68,7 @@ class ServiceSettings(Policy):
     """The replicas' working directory, relative to the project's folder, which it is unless given."""
     env_file: str | None = None
     """A file of NAME=VALUE lines, relative to the project's folder, read at each start of a replica."""
-    environment: dict[VariableName, VariableValue] = Field(default_factory=dict)
+    environment: dict[VariableName, VariableValue] = Field(default_factory=dict, repr=False)
     """Environment variables added for this service's replicas; they win over `env_file`."""
     open_files: int | None = Field(default=None, ge=64, le=1_048_576)
     """How many files and connections a replica may have open; as many as `escala up` unless given."""

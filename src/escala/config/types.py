@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from escala.config.secrets import Secret
 from escala.http import methods
 from escala.http.host_names import LABEL
 from escala.units import parse_duration, parse_size
@@ -141,7 +142,7 @@ HashKey = Annotated[
     matching(r"(header|cookie|query):[A-Za-z0-9][A-Za-z0-9_-]{0,63}", 'what to hash, such as "header:X-Tenant"'),
 ]
 VariableName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable's name of letters, digits and _")]
-VariableValue = Annotated[str, matching(r"[^\0]*", "a text without a NUL")]
+VariableValue = Annotated[Secret, matching(r"[^\0]*", "a text without a NUL")]
 HostPattern = Annotated[
     str,
     matching(

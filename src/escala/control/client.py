@@ -1,28 +1,36 @@
-"""The command line's side of the control socket."""
+"""The other side of the control socket, for the command line and whoever else asks."""
 
 import http.client
 import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from escala.control.messages import Applied, Apply, Canary, Drain, Refusal, Reload, Revoke, Roll, Scale
+from escala.control.messages import AnyRequest, Applied, OperationStatus, Refusal
 from escala.control.status import Status
-from escala.errors import EscalaError, NotRunning
+from escala.errors import ControlFailed, EscalaError, NotRunning, TimedOut
 from escala.project.project import Project
 
 _TIMEOUT = 60.0
+"""Seconds for one answer. Nothing long is waited for in one: that is what operations and events are for."""
+_SILENCE = 20.0
+"""Seconds without a line, or a sign of life, after which a stream counts as lost."""
+
+Answer = TypeVar("Answer")
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT)
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
+        self._seconds = timeout
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(_TIMEOUT)
+        self.sock.settimeout(self._seconds)
         self.sock.connect(str(self._path))
 
 
@@ -34,70 +42,99 @@ class Client:
 
     def status(self, *, brief: bool = False) -> Status:
         """Return what runs; without memory, jobs and cache where a brief answer will do."""
-        return _decode(self._call("GET", "/status?brief" if brief else "/status"), Status)
+        return self._decode(self._call("GET", "/status?brief" if brief else "/status"), Status)
+
+    def changes(self) -> Applied:
+        """Return what an `apply` would change."""
+        return self._decode(self._call("GET", "/changes"), Applied)
+
+    def begin(self, request: AnyRequest) -> OperationStatus:
+        """Begin an operation; raise what refuses it."""
+        return self._decode(self._call("POST", "/operations", request), OperationStatus)
+
+    def operation(self, identifier: str) -> OperationStatus:
+        return self._decode(self._call("GET", f"/operations/{identifier}"), OperationStatus)
 
     def stop(self) -> None:
         self._call("POST", "/stop")
 
-    def scale(self, service: str, count: int) -> None:
-        self._call("POST", "/scale", Scale(service, count))
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield events as they come, from now on; an empty one first, and where nothing came for a while."""
+        connection = _UnixConnection(self._project.layout.control_socket, _SILENCE)
+        try:
+            connection.request("GET", "/events")
+            response = connection.getresponse()
+            while line := response.readline():
+                yield msgspec.json.decode(line) if line.strip() else {}
+        except (FileNotFoundError, ConnectionError):
+            raise NotRunning(self._project.name) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise ControlFailed(self._project.name, f"does not answer: {error}") from None
+        finally:
+            connection.close()
 
-    def drain(self, replica: str, drained: bool) -> None:
-        self._call("POST", "/drain", Drain(replica, drained))
+    def follow(
+        self,
+        operation: OperationStatus,
+        timeout: float,
+        progress: Callable[[OperationStatus], None] = lambda status: None,
+        *,
+        until: Callable[[OperationStatus], bool] = lambda status: False,
+    ) -> OperationStatus:
+        """Return when an operation has ended, or is as far as wanted (`until`); `progress` gets each step.
 
-    def apply(self, *, dry: bool) -> Applied:
-        return _decode(self._call("POST", "/apply", Apply(dry)), Applied)
-
-    def roll(self, services: list[str] | None, canary: Canary | None = None) -> list[str]:
-        """Begin to replace the replicas of services, of all for None; return which."""
-        answer = self._call("POST", "/roll", Roll(services, canary))
-        return _decode(answer, list[str])
-
-    def revoke(self, kind: Literal["token", "user"], value: str, expires_at: float | None) -> None:
-        self._call("POST", "/revoke", Revoke(kind, value, expires_at))
-
-    def reload(self, what: str) -> None:
-        self._call("POST", "/reload", Reload(what))
+        Raises the operation's error, or TimedOut after `timeout` seconds: it goes on then.
+        """
+        end = time.monotonic() + timeout
+        status = operation
+        for event in self.events():
+            if event and event.get("id") != operation.id:
+                continue
+            status = self.operation(operation.id)  # at the stream's beginning too: it may have ended before
+            progress(status)
+            if status.state == "failed" and status.error is not None:
+                raise _raised(status.error)
+            if status.state == "succeeded" or until(status):
+                return status
+            if time.monotonic() > end:
+                raise TimedOut(status.step or status.kind, timeout)
+        raise ControlFailed(self._project.name, "has ended meanwhile")
 
     def _call(self, method: str, path: str, body: msgspec.Struct | None = None) -> bytes:
-        connection = _UnixConnection(self._project.layout.control_socket)
+        connection = _UnixConnection(self._project.layout.control_socket, _TIMEOUT)
         try:
-            connection.request(method, path, _encode(body))
+            connection.request(method, path, msgspec.json.encode(body) if body is not None else None)
             response = connection.getresponse()
             answer = response.read()
         except (FileNotFoundError, ConnectionError):
             raise NotRunning(self._project.name) from None
         except (OSError, http.client.HTTPException) as error:
-            raise EscalaError(f"the supervisor of {self._project.name} does not answer: {error}") from None
+            raise ControlFailed(self._project.name, f"does not answer: {error}") from None
         finally:
             connection.close()
         if response.status >= 300:
-            raise _refused(answer) or EscalaError(f"the supervisor answered {response.status} to {method} {path}")
+            raise _refused(answer) or ControlFailed(
+                self._project.name, f"answered {response.status} to {method} {path}"
+            )
         return answer
 
-
-Answer = TypeVar("Answer")
-
-
-def _decode(answer: bytes, kind: type[Answer]) -> Answer:
-    try:
-        return msgspec.json.decode(answer, type=kind)
-    except msgspec.MsgspecError:
-        raise EscalaError(
-            "the running supervisor is of another version than this command; start it again with `escala up`"
-        ) from None
-
-
-def _encode(body: msgspec.Struct | None) -> bytes | None:
-    return msgspec.json.encode(body) if body is not None else None
+    def _decode(self, answer: bytes, kind: type[Answer]) -> Answer:
+        try:
+            return msgspec.json.decode(answer, type=kind)
+        except msgspec.MsgspecError:
+            words = "is of another version than this command; start it again with `escala up`"
+            raise ControlFailed(self._project.name, words) from None
 
 
 def _refused(answer: bytes) -> EscalaError | None:
     """Return what the supervisor raised, with its exit code."""
     try:
-        refusal = msgspec.json.decode(answer, type=Refusal)
+        return _raised(msgspec.json.decode(answer, type=Refusal))
     except msgspec.MsgspecError:
         return None
+
+
+def _raised(refusal: Refusal) -> EscalaError:
     error = EscalaError(refusal.error)
     error.exit_code = refusal.exit_code
     return error

@@ -1,48 +1,82 @@
-"""The control socket: HTTP on a Unix socket that only the project's user may open."""
+"""The control socket: HTTP on a Unix socket that only the project's user may open.
+
+::
+
+    GET  /status            what runs (?brief leaves out memory, jobs and cache)
+    GET  /changes           what an `apply` would change
+    POST /operations        begin an operation; 202 with its id
+    GET  /operations        the latest ones
+    GET  /operations/{id}   how far one is
+    GET  /events            a stream of events, a JSON document a line
+    POST /stop              stop the project
+
+Bodies and answers are JSON (`control.messages`, `control.status`). What is refused is answered 409.
+"""
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from escala.control.messages import Applied, Apply, Canary, Drain, Refusal, Reload, Revoke, Roll, Scale
+from escala.control.event_bus import Subscription, document
+from escala.control.messages import AnyRequest, Applied, OperationStatus, Refusal
 from escala.control.status import Status
 from escala.errors import EscalaError
-from escala.http.embedded_server import InnerServer
+from escala.http.embedded_server import EmbeddedServer
+
+_BEAT_SECONDS = 1.0
+"""Between two signs of life on a stream without events."""
 
 
 class Operated(Protocol):
-    """What may be asked of a running project."""
+    """What operations are begun with."""
 
-    async def status(self, *, brief: bool) -> Status: ...
-    def ask_to_stop(self, reason: str) -> None: ...
-    def scale(self, service: str, count: int) -> None: ...
-    async def drain(self, replica: str, drained: bool) -> None: ...
-    async def apply(self, *, dry: bool) -> Applied: ...
-    def roll(self, services: Sequence[str] | None, canary: Canary | None) -> list[str]: ...
-    async def revoke(self, kind: str, value: str, expires_at: float | None) -> None: ...
-    async def reload(self, what: str) -> None: ...
+    async def changes(self) -> Applied: ...
+    def begin(self, request: AnyRequest) -> OperationStatus: ...
+    def operations(self) -> list[OperationStatus]: ...
+    def operation(self, identifier: str) -> OperationStatus | None: ...
 
 
-class Control:
-    """Serves GET /status (?brief) and POST /stop, /scale, /drain, /apply, /roll, /revoke, /reload; bodies are JSON."""
+class TakeStatus(Protocol):
+    async def __call__(self, *, brief: bool) -> Status: ...
 
-    def __init__(self, path: Path, operated: Operated) -> None:
+
+class ControlServer:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        operations: Operated,
+        status: TakeStatus,
+        subscribe: Callable[[], AbstractContextManager[Subscription]],
+        stop: Callable[[str], None],
+    ) -> None:
         self._path = path
-        self._operated = operated
+        self._operated = operations
+        self._take_status = status
+        self._subscribe = subscribe
+        self._stop_project = stop
         self._socket = _bind(path)
-        handlers = [self._stop, self._scale, self._drain, self._apply, self._roll, self._revoke, self._reload]
-        routes = [Route("/status", self._status)]
-        routes += [Route(f"/{each.__name__.lstrip('_')}", each, methods=["POST"]) for each in handlers]
+        routes = [
+            Route("/status", self._status),
+            Route("/changes", self._changes),
+            Route("/operations", self._begin, methods=["POST"]),
+            Route("/operations", self._operations),
+            Route("/operations/{id}", self._operation),
+            Route("/events", self._events),
+            Route("/stop", self._stop, methods=["POST"]),
+        ]
         app = Starlette(routes=routes, exception_handlers={EscalaError: _refuse, msgspec.MsgspecError: _malformed})
-        self._server = InnerServer(app)
+        self._server = EmbeddedServer(app)
+        self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -50,44 +84,53 @@ class Control:
 
     async def close(self) -> None:
         self._path.unlink(missing_ok=True)
+        self._closing.set()
         self._server.should_exit = True
         if self._task is not None:
             await self._task
 
     async def _status(self, request: Request) -> Response:
-        return _json(await self._operated.status(brief="brief" in request.query_params))
+        return _json(await self._take_status(brief="brief" in request.query_params))
+
+    async def _changes(self, request: Request) -> Response:
+        return _json(await self._operated.changes())
+
+    async def _begin(self, request: Request) -> Response:
+        begun = self._operated.begin(msgspec.json.decode(await request.body(), type=AnyRequest))
+        return _json(begun, 202, {"Location": f"/operations/{begun.id}"})
+
+    async def _operations(self, request: Request) -> Response:
+        return _json(self._operated.operations())
+
+    async def _operation(self, request: Request) -> Response:
+        found = self._operated.operation(request.path_params["id"])
+        return _json(found) if found else _json(Refusal("unknown_operation", "there is no such operation", 1), 404)
 
     async def _stop(self, request: Request) -> Response:
-        self._operated.ask_to_stop("asked by `escala down`")
+        self._stop_project("asked by `escala down`")
         return Response(status_code=202)
 
-    async def _scale(self, request: Request) -> Response:
-        asked = msgspec.json.decode(await request.body(), type=Scale)
-        self._operated.scale(asked.service, asked.count)
-        return Response(status_code=202)
+    async def _events(self, request: Request) -> Response:
+        return StreamingResponse(self._stream(), media_type="application/x-ndjson")
 
-    async def _drain(self, request: Request) -> Response:
-        asked = msgspec.json.decode(await request.body(), type=Drain)
-        await self._operated.drain(asked.replica, asked.drained)
-        return Response(status_code=204)
-
-    async def _apply(self, request: Request) -> Response:
-        asked = msgspec.json.decode(await request.body(), type=Apply)
-        return _json(await self._operated.apply(dry=asked.dry))
-
-    async def _roll(self, request: Request) -> Response:
-        asked = msgspec.json.decode(await request.body(), type=Roll)
-        return _json(self._operated.roll(asked.services, asked.canary), 202)
-
-    async def _revoke(self, request: Request) -> Response:
-        asked = msgspec.json.decode(await request.body(), type=Revoke)
-        await self._operated.revoke(asked.kind, asked.value, asked.expires_at)
-        return Response(status_code=204)
-
-    async def _reload(self, request: Request) -> Response:
-        asked = msgspec.json.decode(await request.body(), type=Reload)
-        await self._operated.reload(asked.what)
-        return Response(status_code=204)
+    async def _stream(self) -> AsyncIterator[bytes]:
+        """Yield events as they come, and an empty line from time to time: a client sees that somebody is there."""
+        with self._subscribe() as subscription:
+            yield b"\n"  # so that a client knows from when on it hears everything
+            events = aiter(subscription)
+            waiting = asyncio.ensure_future(anext(events))
+            closing = asyncio.ensure_future(self._closing.wait())
+            try:
+                while not closing.done():
+                    await asyncio.wait({waiting, closing}, timeout=_BEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                    if waiting.done():
+                        yield msgspec.json.encode(document(*waiting.result())) + b"\n"
+                        waiting = asyncio.ensure_future(anext(events))
+                    else:
+                        yield b"\n"
+            finally:
+                waiting.cancel()
+                closing.cancel()
 
 
 def _bind(path: Path) -> socket.socket:
@@ -98,14 +141,15 @@ def _bind(path: Path) -> socket.socket:
     return server
 
 
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, EscalaError)
-    return _json(Refusal(str(error), error.exit_code), 409)
+    return _json(Refusal.of(error), 409)
 
 
 async def _malformed(request: Request, error: Exception) -> Response:
-    return _json(Refusal(f"the command line and the running supervisor are of different versions: {error}", 1), 400)
+    words = f"the command line and the running supervisor are of different versions: {error}"
+    return _json(Refusal("malformed", words, 1), 400)

@@ -1,5 +1,7 @@
 """What runs, as the control socket tells it."""
 
+from typing import Literal
+
 import msgspec
 
 
@@ -22,10 +24,10 @@ class ProcessStatus(msgspec.Struct, kw_only=True):
 
     drained: bool = False
     """Whether it gets no new requests."""
-    health: str = "well"
-    """Of a replica that serves: well, busy, unwell or hung (`supervisor.replicas.health`).
+    health: str = "healthy"
+    """Of a replica that serves: healthy, busy, unhealthy or hung (`supervisor.replicas.health`).
 
-    "unreachable" where it is well, but the gateway cannot connect to it.
+    "unreachable" where it is healthy, but the gateway cannot connect to it.
     """
     inflight: int | None = None
     """Requests that it is handling; None for what is no replica behind the gateway."""
@@ -38,6 +40,22 @@ class ProcessStatus(msgspec.Struct, kw_only=True):
     """Answers 5xx, and connections and answers that failed."""
 
 
+class RolloutStatus(msgspec.Struct):
+    """How far a rollout is, or why the last one was stopped."""
+
+    state: Literal["running", "stopped"]
+    replaced: int
+    wanted: int
+    """Replicas."""
+    reason: str
+    """Why it was stopped."""
+
+    def __str__(self) -> str:
+        if self.state == "running":
+            return f"rolling out: {self.replaced} of {self.wanted} replaced"
+        return f"the last rollout was stopped: {self.reason}"
+
+
 class ServiceStatus(msgspec.Struct, kw_only=True):
     name: str
     replicas: int
@@ -46,8 +64,8 @@ class ServiceStatus(msgspec.Struct, kw_only=True):
     max: int
     why: str
     """Why there are so many; empty where the number is fixed."""
-    rollout: str
-    """How far a rollout is, or why the last one was stopped."""
+    rollout: RolloutStatus | None
+    """None where none is under way, and the last one, if any, was not stopped."""
     inflight: int
     queued: int
     """Requests that wait for any of its replicas."""
@@ -75,7 +93,7 @@ class Status(msgspec.Struct, kw_only=True):
     phase: str
     """starting, ready, degraded (open, with `problems`) or stopping"""
     problems: list[str] = []
-    """What is wrong although everything was started: a service without a replica that is well, a full disk."""
+    """What is wrong although everything was started: a service without a healthy replica, a full disk."""
     pid: int
     url: str
     started_at: float

@@ -1,9 +1,18 @@
 """Migrations of Escala's own tables: SQL files applied once each, in the order of their names."""
 
+import asyncio
+import contextlib
+import time
 from importlib import resources
 
-from escala.database.pool import Connection
+import asyncpg
 
+from escala.database.pool import Connection
+from escala.errors import EngineFailed
+
+LOCK_SECONDS = 60.0
+"""How long another process may migrate while this one waits."""
+_RETRY_SECONDS = 0.1
 _LOCK = 7_305_430_117_462_001  # any number, the same in every Escala: one migrates at a time
 
 
@@ -15,7 +24,7 @@ async def migrate(connection: Connection) -> list[str]:
     folder = resources.files("escala.database") / "migrations"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
     applied = []
-    await connection.execute("select pg_advisory_lock($1)", _LOCK)
+    await _lock(connection)
     try:
         await connection.execute(
             "create schema if not exists escala;"
@@ -31,5 +40,19 @@ async def migrate(connection: Connection) -> list[str]:
                 await connection.execute("insert into escala.migration (name) values ($1)", file.name)
             applied.append(file.name)
     finally:
-        await connection.execute("select pg_advisory_unlock($1)", _LOCK)
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # it ends with the connection
+            await connection.execute("select pg_advisory_unlock($1)", _LOCK)
     return applied
+
+
+async def _lock(connection: Connection) -> None:
+    """Take the lock of all migrations; raise EngineFailed where somebody else holds it for too long."""
+    end = time.monotonic() + LOCK_SECONDS
+    while not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):
+        if time.monotonic() > end:
+            raise EngineFailed(
+                "PostgreSQL",
+                f"somebody else has been migrating Escala's tables for {LOCK_SECONDS:g} s; see pg_locks for who holds "
+                f"the advisory lock {_LOCK}",
+            )
+        await asyncio.sleep(_RETRY_SECONDS)

@@ -10,8 +10,8 @@ import asyncpg
 import asyncpg.pool
 import msgspec
 
-from escala.errors import DatabaseUnavailable
-from escala.holder import Slot
+from escala.errors import DatabaseUnavailable, PoolExhausted
+from escala.holder import ConnectionHolder
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
@@ -61,7 +61,10 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection; DatabaseUnavailable where PostgreSQL is away beyond PATIENCE or goes away meanwhile."""
+        """Lend a connection; DatabaseUnavailable where PostgreSQL is away beyond PATIENCE or goes away meanwhile.
+
+        PoolExhausted where others of this process hold all connections for so long.
+        """
         assert self._pool is not None
         connection = await self._acquire(self._pool)
         try:
@@ -81,6 +84,8 @@ class Database:
             try:
                 return await pool.acquire(timeout=PATIENCE)
             except _AWAY as error:
+                if isinstance(error, TimeoutError) and pool.get_size() == self._size and not pool.get_idle_size():
+                    raise PoolExhausted(_words(error), self._size, PATIENCE) from error
                 if time.monotonic() >= deadline:
                     raise DatabaseUnavailable(_words(error)) from error
                 await asyncio.sleep(0.05)
@@ -101,7 +106,7 @@ def _words(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-slot: Slot[Database] = Slot("the database")
+slot: ConnectionHolder[Database] = ConnectionHolder("the database")
 
 
 @asynccontextmanager

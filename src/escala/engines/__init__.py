@@ -13,7 +13,7 @@ def postgres_engine(config: Config, layout: Layout) -> Engine:
     settings = config.engines.postgres
     if settings.url:
         return External("postgres", settings.url, postgres.probe)
-    return postgres.EmbeddedPostgres(settings, layout)
+    return postgres.EmbeddedPostgres(settings, layout, config.database_connections)
 
 
 def valkey_engine(config: Config, layout: Layout) -> Engine:

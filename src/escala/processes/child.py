@@ -15,14 +15,15 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from escala.errors import EngineFailed, EscalaError
+from escala.background import report_bug
+from escala.errors import EscalaError, ProcessFailed
 from escala.events import Emit, ProcessEnded, ProcessReady, StartFailed, State, StateChanged
 from escala.processes.backoff import Backoff
-from escala.processes.process import Output, Process, ProcessSpec, describe_exit
+from escala.processes.lifecycle import Lifecycle
+from escala.processes.process import Output, Process, describe_exit
 from escala.processes.registry import Registry
 
 PROBE_EVERY = 0.03
@@ -31,26 +32,13 @@ _ABORT_SECONDS = 1.0
 """How long a process that hangs may take to say where."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Duties:
-    """What makes a child an engine, a replica or the gateway."""
-
-    prepare: Callable[[], Awaitable[ProcessSpec]]
-    """Called before every start."""
-    probe: Callable[[], Awaitable[None]]
-    """Returns when the process is ready; raises OSError while it is not."""
-    start_timeout: float
-    on_ready: Callable[[], Awaitable[None]]
-    on_end: Callable[[], Awaitable[None]]
-
-
 class Child:
     """One entry of the supervisor's table."""
 
     def __init__(
         self,
         name: str,
-        duties: Duties,
+        lifecycle: Lifecycle,
         *,
         emit: Emit,
         output: Output,
@@ -75,7 +63,7 @@ class Child:
         """How the process ended last, and what it said."""
         self._fault = ""
         """Why the process was ended, where it did not end by itself."""
-        self._duties = duties
+        self._lifecycle = lifecycle
         self._emit = emit
         self._output = output
         self._registry = registry
@@ -83,6 +71,7 @@ class Child:
         self._backoff = Backoff()
         self._asked_to_stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def state(self) -> State:
@@ -123,7 +112,7 @@ class Child:
         """Stop the process within its stop timeout, and keep it stopped."""
         self._asked_to_stop.set()
         if self._task is not None:
-            await self._task
+            await asyncio.shield(self._task)  # who waits may give up; the process is stopped all the same
         self._become("stopped")
 
     def end_process(self) -> None:
@@ -146,7 +135,8 @@ class Child:
     def kill(self) -> None:
         """End the process at once; `stop` still has to be awaited."""
         self._asked_to_stop.set()
-        self.end_process()
+        if self.process is not None and self._ending is None:
+            self._ending = asyncio.create_task(self.process.end(), name=f"kill of {self.name}")
 
     def _become(self, state: State) -> None:
         if state != self._state:
@@ -156,8 +146,7 @@ class Child:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self.tried.set()
         if not task.cancelled() and (error := task.exception()) is not None:  # a bug here, not a death of the process
-            message = f"the watch over {self.name} broke off"
-            task.get_loop().call_exception_handler({"message": message, "exception": error, "task": task})
+            report_bug(f"the watch over {self.name} broke off", error)
 
     async def _run(self) -> None:
         while not self._asked_to_stop.is_set():
@@ -166,7 +155,7 @@ class Child:
             except Exception as error:  # a bug here, or of what it was made of: it must not end the watch
                 pause = self._failed(error)
                 with contextlib.suppress(Exception):
-                    await self._duties.on_end()
+                    await self._lifecycle.on_end()
             self.tried.set()
             if pause is None:
                 return
@@ -179,9 +168,8 @@ class Child:
     def _failed(self, error: Exception) -> float:
         """Report that a start could not be tried; return the pause until the next one."""
         if not isinstance(error, EscalaError | OSError | ValueError):
-            message = {"message": f"the watch over {self.name} failed, and goes on", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(message)
-        self.failure = error if isinstance(error, EscalaError) else EngineFailed(self.name, str(error) or repr(error))
+            report_bug(f"the watch over {self.name} failed, and goes on", error)
+        self.failure = error if isinstance(error, EscalaError) else ProcessFailed(self.name, str(error) or repr(error))
         pause = self._backoff.next()
         self._emit(StartFailed(self.name, str(error) or repr(error), pause))
         return pause
@@ -192,7 +180,7 @@ class Child:
         began = time.monotonic()
         self.failure = None
         self._fault = ""
-        spec = await self._duties.prepare()
+        spec = await self._lifecycle.prepare()
         if self._asked_to_stop.is_set():
             return None
         self.process = process = await Process.start(spec, self._output)
@@ -221,7 +209,7 @@ class Child:
             return None
         # In case that somebody asks before its output has ended.
         self._death = reason = failure or self._fault or describe_exit(code)
-        await self._duties.on_end()
+        await self._lifecycle.on_end()
         await process.wait()  # after who must know: somebody of another group may hold the output open
         pause = self._backoff.next()
         said = [line.strip() for line in process.tail if line.strip()]
@@ -234,7 +222,7 @@ class Child:
     ) -> None:
         """Be ready, and serve once whoever must know has been told, until the process ends or is asked to."""
         self._become("ready")
-        await self._duties.on_ready()
+        await self._lifecycle.on_ready()
         self._become("serving")
         self.ready_at = time.time()
         self._backoff.ready()
@@ -245,7 +233,7 @@ class Child:
     async def _until_ready(self, ended: "asyncio.Task[int]", asked: "asyncio.Task[Any]") -> str | None:
         """Wait for readiness; return why it did not come, or None."""
         probing = asyncio.create_task(self._probe(), name=f"probe of {self.name}")
-        timeout = self._duties.start_timeout
+        timeout = self._lifecycle.start_timeout
         await asyncio.wait({probing, ended, asked}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
             probing.cancel()
@@ -262,10 +250,6 @@ class Child:
     async def _probe(self) -> None:
         while True:
             try:
-                return await self._duties.probe()
+                return await self._lifecycle.probe()
             except OSError:
                 await asyncio.sleep(PROBE_EVERY)
-
-
-async def nothing() -> None:
-    """Stand in for a duty that a child does not have."""

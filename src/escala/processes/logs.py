@@ -2,7 +2,10 @@
 
 import contextlib
 import logging
+import queue
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import cycle
@@ -14,14 +17,23 @@ from escala.processes.process import Output
 
 _FILE_BYTES = 10 * 1024**2
 _FILES_KEPT = 2
+_WAITING = 2000
+"""Pieces of output that wait for the terminal; each has the lines that came together."""
 _COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 
 
 class Console:
-    """The terminal, or whatever stands in for it. One that went away is no reason to stop."""
+    """The terminal, or whatever stands in for it. One that went away, is slow or was paused holds up nobody.
+
+    Lines are written by a thread. Where it cannot keep up, lines are left out, and their number is printed.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
+        self._lines: queue.Queue[str] = queue.Queue(_WAITING)
+        self._left_out = 0
+        self._writer = threading.Thread(target=self._write_out, name="console", daemon=True)
+        self._writer.start()
         self._colour = self._stream.isatty()
         self._colours = cycle(_COLOURS)
         self._prefixes: dict[str, str] = {}
@@ -29,9 +41,29 @@ class Console:
 
     def write(self, name: str, lines: Sequence[str]) -> None:
         prefix = self._prefix(name)
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write("".join([f"{prefix} {line}\n" for line in lines]))
-            self._stream.flush()
+        text = "".join([f"{prefix} {line}\n" for line in lines])
+        if self._left_out:
+            text = f"{self._left_out} lines were left out: the terminal was too slow\n{text}"
+        try:
+            self._lines.put_nowait(text)
+        except queue.Full:
+            self._left_out += len(lines)
+        else:
+            self._left_out = 0
+
+    def flush(self, seconds: float = 1.0) -> None:
+        """Wait until everything is written, or for so long."""
+        end = time.monotonic() + seconds
+        while self._lines.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.005)
+
+    def _write_out(self) -> None:
+        while True:
+            text = self._lines.get()
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write(text)
+                self._stream.flush()
+            self._lines.task_done()
 
     def _prefix(self, name: str) -> str:
         if len(name) > self._width:
@@ -93,7 +125,12 @@ class Logs:
         self.write("escala", line)
         self._console.write("escala", [line])
 
+    def flush(self) -> None:
+        """Wait a moment for what is to be printed, before somebody else prints."""
+        self._console.flush()
+
     def close(self) -> None:
+        self.flush()
         for file in self._files.values():
             file.close()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from escala.background import Loop
+from escala.background import BackgroundLoop
 from escala.environment import VARIABLES
 from escala.events import Emit, LeftBehind
 from escala.processes.process import RUNNING
@@ -32,7 +32,7 @@ class Orphans:
         self._emit = emit
         self._dead: set[int] = set()
         """Who was waited for in vain at the last look."""
-        self.loop = Loop("reaper of orphans", self._look)
+        self.loop = BackgroundLoop("reaper of orphans", self._look)
 
     def adopt(self) -> None:
         """Become the parent of whoever loses its own below this process."""

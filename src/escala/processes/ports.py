@@ -14,18 +14,26 @@ def require_free(address: Address, wanted_by: str) -> None:
     try:
         _try(address)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortTaken(str(address), wanted_by, holder(address.port)) from None
-        if error.errno == errno.EACCES:
-            raise StartError(f"{address}, wanted by {wanted_by}: ports below 1024 need root") from None
-        raise StartError(f"{address}, wanted by {wanted_by}: {error.strerror}") from None
+        raise _reason(address, wanted_by, error) from None
+
+
+def _reason(address: Address, wanted_by: str, error: OSError) -> StartError:
+    if error.errno == errno.EADDRINUSE:
+        return PortTaken(str(address), wanted_by, holder(address.port))
+    if error.errno == errno.EACCES:
+        return StartError(f"{address}, wanted by {wanted_by}: ports below 1024 need root")
+    return StartError(f"{address}, wanted by {wanted_by}: {error.strerror}")
 
 
 def reserve(address: Address, wanted_by: str) -> socket.socket:
     """Bind `address` for somebody who will listen on it; raise PortTaken as `require_free` does."""
     require_free(address, wanted_by)
     server = _socket(address)
-    server.bind((address.host, address.port))
+    try:
+        server.bind((address.host, address.port))
+    except OSError as error:  # somebody was faster
+        server.close()
+        raise _reason(address, wanted_by, error) from None
     return server
 
 

@@ -19,6 +19,7 @@ LONGEST_LINE = 16 * 1024
 """Bytes after which a line without an end is passed on as it is."""
 
 _TAIL_LINES = 30
+_KILL_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 1.0
 """How long output is read after the end; a grandchild in a group of its own may hold it open for ever."""
 
@@ -28,7 +29,7 @@ RUNNING: set[int] = set()
 Output = Callable[[Sequence[str]], None]
 """Takes lines as they come, without their ends; many at a time where there are many."""
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,8 @@ class ProcessSpec:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout: float = 10.0
     """Seconds between the stop signal and SIGKILL."""
+    kill_signal: signal.Signals = signal.SIGKILL
+    """What ends the process at once. One that is not SIGKILL is followed by it after five seconds."""
     death_signal: signal.Signals = signal.SIGKILL
     """What the process gets from the kernel when the supervisor is gone (Linux)."""
     descriptors: tuple[int, ...] = ()
@@ -86,9 +89,14 @@ class Process:
         if spec.open_files is not None and hard != resource.RLIM_INFINITY and spec.open_files > hard:
             raise ValueError(f"{spec.open_files} open files are more than the {hard} allowed here (see `ulimit -Hn`)")
 
+        parent = os.getpid()
+
+        # Only system calls: between fork and exec, a lock that another thread holds stays locked for ever.
         def limit() -> None:
-            if _libc is not None:
-                _libc.prctl(_PR_SET_PDEATHSIG, spec.death_signal)
+            if _prctl is not None:
+                _prctl(_PR_SET_PDEATHSIG, spec.death_signal)
+                if os.getppid() != parent:  # it died before that took effect
+                    os._exit(1)
             if spec.open_files is not None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (spec.open_files, hard))
             if spec.processor is not None and hasattr(os, "sched_setaffinity"):
@@ -120,19 +128,25 @@ class Process:
         return cls(spec, popen, reader, pipe, output)
 
     def signal(self, number: signal.Signals) -> None:
-        if self.returncode is None:
-            self._popen.send_signal(number)
+        if self.returncode is None:  # nobody but `_reap` waits for it, so until then the number is its own
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End the process, and all it started, at once."""
         if self.returncode is None:
             self._kill_group()
 
+    async def end(self) -> None:
+        """End the process at once in the way that its program understands, and by SIGKILL where it does not."""
+        if self.spec.kill_signal is not signal.SIGKILL:
+            self.signal(self.spec.kill_signal)
+            await asyncio.wait({self._ended}, timeout=_KILL_SECONDS)
+        self.kill()
+
     async def ended(self) -> int:
         """Wait for the process to end; return its exit code, negative for a signal. Last words may still come."""
-        code = await asyncio.shield(self._ended)
-        self._kill_group()
-        return code
+        return await asyncio.shield(self._ended)
 
     async def wait(self) -> int:
         """Wait for the process to end, and for its last words; return its exit code, negative for a signal."""
@@ -147,16 +161,20 @@ class Process:
         """Ask the process to stop, kill it when its time is up, and return its exit code."""
         self.signal(self.spec.stop_signal)
         await asyncio.wait({self._ended}, timeout=self.spec.stop_timeout)
-        self.kill()
+        await self.end()
         return await self.wait()
 
     async def _reap(self) -> int:
-        """Wait for the end of the process itself, whatever its children do."""
+        """Wait for the end of the process itself, whatever its children do, and kill what is left of its group.
+
+        In this order: as long as nobody has waited for the leader, the group's number is given to nobody else.
+        """
         if hasattr(os, "pidfd_open"):
             await _readable(os.pidfd_open(self.pid))
-            self.returncode = self._popen.wait()
         else:
-            self.returncode = await asyncio.to_thread(self._popen.wait)
+            await asyncio.to_thread(os.waitid, os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        self._kill_group()
+        self.returncode = self._popen.wait()
         RUNNING.discard(self.pid)
         return self.returncode
 

@@ -80,7 +80,8 @@ class Registry:
 
     def _write(self) -> None:
         with self._records.attempt(self._path.name):
-            write_atomically(self._path, msgspec.json.encode(list(self._entries.values())).decode())
+            content = msgspec.json.encode(list(self._entries.values())).decode()
+            write_atomically(self._path, content, durable=False)  # a power failure ends the processes too
 
 
 def _rest_of_group(entry: Entry) -> list[int]:

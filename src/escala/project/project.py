@@ -3,9 +3,11 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from escala.config import Config, ReplicasSettings, RolloutSettings, find, load
+from escala.gateway.topology.topology import Topology
 from escala.project.layout import Layout
 
 
@@ -41,6 +43,11 @@ class Project:
             config = config.model_copy(update={"services": services})
         layout = Layout.of(config.project.state, config.project.name, file.parent)
         return cls(file, config, layout, tuple(settings), single)
+
+    @cached_property
+    def topology(self) -> Topology:
+        """What the configuration means."""
+        return Topology.of(self.config)
 
     @property
     def root(self) -> Path:

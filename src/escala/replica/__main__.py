@@ -4,6 +4,7 @@ One process, one socket. It loads what it is given, serves it with uvicorn, and 
 """
 
 import argparse
+import atexit
 import faulthandler
 import importlib
 import json
@@ -11,9 +12,10 @@ import logging
 import os
 import socket
 import sys
+import threading
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 
@@ -29,7 +31,7 @@ from escala.replica.wsgi.server import WsgiServer
 
 EXIT_CANNOT_LOAD = 2
 
-_LONGEST_HEAD = 1024**2
+_MAX_HEAD = 1024**2
 """Bytes. The gateway has refused what is above its own limit."""
 _IMPORTED_LATE = (
     "uvicorn.lifespan.on",
@@ -38,6 +40,10 @@ _IMPORTED_LATE = (
 )
 """What is needed later, imported before the project's folder comes first where Python looks for modules: a file named
 queue.py there must not stand in for the standard library's."""
+
+
+_THREADS_SECONDS = 1.0
+"""How long threads may take to end after the server."""
 
 
 def main() -> None:
@@ -68,7 +74,7 @@ def main() -> None:
             port=options.port,
             loop="uvloop",
             http=Protocol if PARSED.issuperset(options.methods) else AnyMethodProtocol,
-            h11_max_incomplete_event_size=_LONGEST_HEAD,
+            h11_max_incomplete_event_size=_MAX_HEAD,
             ws="websockets-sansio",
             lifespan="auto",
             log_config=None,
@@ -82,10 +88,23 @@ def main() -> None:
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the supervisor tells who started and stopped
     server.run(sockets=[_bound(options.socket)] if options.socket else None)
+    _exit(0 if server.started else 3, patient=options.kind == "app")
+
+
+def _exit(code: int, *, patient: bool) -> NoReturn:
+    """End the process; a thread that hangs, of a job or of a request, must not hold up the end.
+
+    A `patient` end runs the app's own handlers (atexit), as those of tracing and error reporting.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not sys.exit: a thread that hangs, of a job or of a request, must not hold up the end.
-    os._exit(0 if server.started else 3)
+    if not patient:
+        os._exit(code)
+    watchdog = threading.Timer(_THREADS_SECONDS, os._exit, [code])
+    watchdog.daemon = True
+    watchdog.start()
+    atexit.register(watchdog.cancel)  # first of all handlers, when threads have ended
+    sys.exit(code)
 
 
 def _bound(path: str) -> socket.socket:

@@ -13,10 +13,10 @@ from starlette.routing import Route
 
 from escala import database
 from escala.auth import Middleware
-from escala.config import JWKS_PATH
 from escala.connections import lifespan
 from escala.environment import Environment
 from escala.http import problem
+from escala.http.paths import JWKS_PATH
 from escala.http.problem import Problem
 from escala.tasks import queue
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 
 import asyncpg
 
@@ -10,23 +9,42 @@ from escala.database.migrate import migrate
 from escala.engines import Engine, postgres_engine, valkey_engine
 from escala.errors import EngineFailed
 from escala.events import Emit, EngineReady, Migrated
-from escala.processes.child import Child, Duties, nothing
+from escala.processes.lifecycle import Lifecycle
 from escala.processes.process import ProcessSpec
 from escala.project.project import Project
+from escala.supervisor.children import Children
 
-START_SECONDS = 60.0
 EXTERNAL_SECONDS = 5.0
 """How long an external engine may take to answer."""
 
 
+class EngineLifecycle(Lifecycle):
+    """Of an engine that has been prepared for its first start."""
+
+    start_timeout = 60.0
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._started = False
+
+    async def prepare(self) -> ProcessSpec:
+        if self._started:
+            await asyncio.to_thread(self._engine.prepare)
+        self._started = True
+        spec = self._engine.process()
+        assert spec is not None
+        return spec
+
+    async def probe(self) -> None:
+        await self._engine.probe()
+
+
 class Engines:
-    def __init__(self, project: Project, make_child: Callable[[str, Duties], Child], emit: Emit) -> None:
+    def __init__(self, project: Project, children: Children, emit: Emit) -> None:
         self._postgres = postgres_engine(project.config, project.layout)
         self._valkey = valkey_engine(project.config, project.layout)
-        self._make_child = make_child
+        self._children = children
         self._emit = emit
-        self.children: dict[str, Child] = {}
-        """The embedded ones."""
 
     @property
     def postgres_url(self) -> str:
@@ -63,18 +81,7 @@ class Engines:
             await _require_answer(engine)
             self._emit(EngineReady(engine.name, external=True, seconds=time.monotonic() - began))
             return
-
-        async def prepare() -> ProcessSpec:
-            if child.restarts:
-                await asyncio.to_thread(engine.prepare)
-            spec = engine.process()
-            assert spec is not None
-            return spec
-
-        duties = Duties(
-            prepare=prepare, probe=engine.probe, start_timeout=START_SECONDS, on_ready=nothing, on_end=nothing
-        )
-        child = self.children[engine.name] = self._make_child(engine.name, duties)
+        child = self._children.engines[engine.name] = self._children.make(engine.name, EngineLifecycle(engine))
         child.start()
         if not await child.wait_tried():
             raise child.failure or EngineFailed(engine.name, f"could not start: {child.last_words()}")

@@ -69,9 +69,9 @@ class Narrator:
     @tell.register
     def _(self, event: events.HealthChanged) -> None:
         words = {
-            "well": f"is well again (it was {event.before})",
-            "busy": "is busy: it does not say whether it is well, and answers requests or has all it may have",
-            "unwell": "says that it is not well; it gets no requests",
+            "healthy": f"is healthy again (it was {event.before})",
+            "busy": "is busy: it is slow to say whether it is healthy, but it answers requests or has all it may have",
+            "unhealthy": "says that it is unhealthy; it gets no requests",
             "hung": "does not answer; it gets no requests",
         }
         tell = self._note if "busy" in {event.before, event.after} else self._say
@@ -96,8 +96,8 @@ class Narrator:
         self._say(f"open at {event.url} after {format_duration(event.seconds)}")
 
     @tell.register
-    def _(self, event: events.BalancerUnreachable) -> None:
-        self._say(f"{event.replica}: the gateway was not told ({event.reason}); its health checks will find out")
+    def _(self, event: events.MembershipFailed) -> None:
+        self._say(f"{event.replica}: HAProxy did not take its new state ({event.reason})")
 
     @tell.register
     def _(self, event: events.RevocationsUnread) -> None:
@@ -124,6 +124,14 @@ class Narrator:
         self._say(
             f"{event.service}: rolling out, {event.replicas} replica{'' if event.replicas == 1 else 's'} to replace"
         )
+
+    @tell.register
+    def _(self, event: events.RolloutProgressed) -> None:
+        self._note(f"{event.service}: {event.replaced} of {event.wanted} replaced")
+
+    @tell.register
+    def _(self, event: events.OperationChanged) -> None:
+        self._note(f"operation {event.id} ({event.kind}) {event.state}{f': {event.step}' if event.step else ''}")
 
     @tell.register
     def _(self, event: events.CanaryJudged) -> None:

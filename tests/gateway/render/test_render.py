@@ -15,24 +15,23 @@ from escala.engines import haproxy
 from escala.gateway.haproxy.configuration import HOLD
 from escala.gateway.haproxy.self_signed import self_signed
 from escala.gateway.render.context import RenderContext
-from escala.gateway.render.limits import LONGEST_ROUTE
+from escala.gateway.render.limits import MAX_ROUTE_NAME
+from escala.gateway.render.maps import backends_map, routes_map
 from escala.gateway.render.render import render
 from escala.gateway.render.text import quoted
-from escala.gateway.topology.routes import lanes_map, placed_routes, routes_map
+from escala.gateway.topology.topology import Topology
 from escala.http import methods
 from escala.project.layout import Layout
-from escala.supervisor.replicas.spec import services
-from tests.gateway.examples import backends, everything, plain, render_context
+from tests.gateway.examples import everything, plain, render_context, servers
 from tests.support import minimal_config
 
 GOLDEN = Path(__file__).parent
 
 
 def rendered(name: str) -> str:
-    if name == "plain":
-        return render(plain(), services(plain()), backends(plain()), render_context())
-    secure = render_context(certificates="/certs", redirect="0.0.0.0:8080", bind="0.0.0.0:8443")
-    return render(everything(), services(everything()), backends(everything()), secure)
+    topology = Topology.of(plain() if name == "plain" else everything())
+    secure = {"certificates": "/certs", "redirect": "0.0.0.0:8080", "bind": "0.0.0.0:8443"}
+    return render(topology, servers(topology), render_context(**(secure if name == "everything" else {})))
 
 
 @pytest.mark.parametrize("name", ["plain", "everything"])
@@ -46,10 +45,20 @@ def test_haproxy_accepts_everything(session_folder: Path, files: RenderContext) 
     folder.mkdir()
     (folder / "a.pem").write_text(self_signed(["localhost"], 1))
     context = replace(files, certificates=str(folder), redirect="127.0.0.1:8080")
-    config = everything()
+    topology = Topology.of(everything())
     file = session_folder / "everything.cfg"
-    file.write_text(render(config, services(config), backends(config), context))
+    file.write_text(render(topology, servers(topology), context))
     haproxy.check(haproxy.find(None), file, file.parent)
+
+
+def test_an_operator_can_find_the_key_of_a_rule() -> None:
+    lines = [line.strip() for line in rendered("everything").splitlines()]
+    rule = next(index for index, line in enumerate(lines) if line.startswith("http-request set-timeout server 300000"))
+    assert lines[rule - 1] == "# services.rpc.routes[/rpc.Echo].timeout"
+    comments = [line for line in lines if line.startswith("#")]
+    assert len(comments) > len(lines) / 6
+    for key in ("gateway.max_connections", "gateway.rate_limits", "services.web.routes[/orders].scopes"):
+        assert any(key in comment for comment in comments), key
 
 
 @pytest.mark.parametrize(
@@ -58,8 +67,8 @@ def test_haproxy_accepts_everything(session_folder: Path, files: RenderContext) 
 )
 def test_a_full_backlog_is_no_death(service: dict[str, str], observed: bool) -> None:
     """A Unix socket refuses then too, and only the backlog of our own servers is known to be long."""
-    config = minimal_config(services={"web": service})
-    text = render(config, services(config), backends(config), render_context())
+    topology = Topology.of(minimal_config(services={"web": service}))
+    text = render(topology, servers(topology), render_context())
     section = text.partition("\nbackend web\n")[2].partition("\n\n")[0]
     (line,) = (line for line in section.splitlines() if line.startswith("    server 1 "))
     assert ("observe layer4" in line) is observed
@@ -172,7 +181,7 @@ def files(session_folder: Path) -> RenderContext:
     pem = KeyStore(Layout(session_folder / "keys of render")).public_keys()[0].pem
     for key in context.keys:
         Path(key.file).write_text(pem)
-    for path in (context.routes, context.lanes, context.revoked_tokens, context.revoked_users):
+    for path in (context.routes, context.backends, context.revoked_tokens, context.revoked_users):
         Path(path).write_text("")
     return context
 
@@ -186,10 +195,11 @@ def test_haproxy_accepts_whatever_is_valid(
         config = Config.model_validate(table)
     except ValidationError:
         return  # two services that want the same path, or a policy that contradicts itself
-    Path(files.routes).write_text(routes_map(placed_routes(config)))
-    Path(files.lanes).write_text(lanes_map(config, placed_routes(config)))
+    topology = Topology.of(config)
+    Path(files.routes).write_text(routes_map(topology))
+    Path(files.backends).write_text(backends_map(topology))
     file = session_folder / "any.cfg"
-    file.write_text(render(config, services(config), backends(config), files))
+    file.write_text(render(topology, servers(topology), files))
     haproxy.check(haproxy.find(None), file, file.parent)
 
 
@@ -209,11 +219,12 @@ def test_haproxy_accepts_lists_that_are_too_long_for_a_line(session_folder: Path
     longest = ".".join(["x" * 63] * 9)
     limited = {"path": "/" + "p" * 255, "hosts": [longest], "rate_limits": [{"requests": 1, "per": "route"}]}
     config = minimal_config(services={"web": {"app": "a:b", "routes": [*routes, more, limited]}})
-    assert len(f"{longest}{limited['path']}") <= LONGEST_ROUTE
-    Path(files.routes).write_text(routes_map(placed_routes(config)))
-    Path(files.lanes).write_text(lanes_map(config, placed_routes(config)))
+    assert len(f"{longest}{limited['path']}") <= MAX_ROUTE_NAME
+    topology = Topology.of(config)
+    Path(files.routes).write_text(routes_map(topology))
+    Path(files.backends).write_text(backends_map(topology))
     file = session_folder / "long.cfg"
-    file.write_text(render(config, services(config), backends(config), files))
+    file.write_text(render(topology, servers(topology), files))
     haproxy.check(haproxy.find(None), file, file.parent)
 
 

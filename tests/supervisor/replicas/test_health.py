@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from escala.gateway.haproxy.runtime_api import Traffic
+from escala.gateway.haproxy.traffic import Traffic
 from escala.processes.ports import free_port
 from escala.supervisor.replicas.health import Health, judge
 from tests.support import REPOSITORY, Up, wait_until, write
@@ -25,15 +25,15 @@ def traffic(*, answers: int = 0, full: bool = False, inflight: int = 1) -> Traff
 
 
 def test_two_bad_answers_take_a_replica_out_and_a_good_one_puts_it_back() -> None:
-    once = judge(Health(), "unwell", None, 1.0)
-    twice = judge(once, "unwell", None, 2.0)
-    assert [once.state, twice.state, judge(twice, "well", None, 3.0).state] == ["well", "unwell", "well"]
+    once = judge(Health(), "unhealthy", None, 1.0)
+    twice = judge(once, "unhealthy", None, 2.0)
+    assert [once.state, twice.state, judge(twice, "healthy", None, 3.0).state] == ["healthy", "unhealthy", "healthy"]
 
 
 def test_silence_with_room_to_spare_is_a_hang() -> None:
     once = judge(Health(), "silent", traffic(answers=5), 1.0)
     twice = judge(once, "silent", traffic(answers=5), 3.0)
-    assert [once.state, twice.state, twice.silent_since] == ["well", "hung", 1.0]
+    assert [once.state, twice.state, twice.silent_since] == ["healthy", "hung", 1.0]
     assert judge(twice, "silent", traffic(answers=5), 40.0).silent_since == 1.0
 
 
@@ -108,7 +108,7 @@ def django_app():
     from django.http import HttpResponse
     from django.urls import path
     urls = type("urls", (), {"urlpatterns": [
-        path("health", lambda request: HttpResponse("well")), path("django/x", lambda request: HttpResponse("x"))]})
+        path("health", lambda request: HttpResponse("healthy")), path("django/x", lambda request: HttpResponse("x"))]})
     django.conf.settings.configure(ROOT_URLCONF=urls, ALLOWED_HOSTS=["*"], SECRET_KEY="x")
     return get_asgi_application()
 
@@ -225,22 +225,22 @@ def test_a_health_page_in_busy_threads(up: Up) -> None:
         time.sleep(0.2)
     for each in clients:
         each.join()
-    assert states(up, "fast") == {"well": 1}
+    assert states(up, "fast") == {"healthy": 1}
 
 
 def test_an_app_that_says_it_is_not_well(up: Up) -> None:
     assert httpx.get(f"{up.url}/fast/unwell?status=503").status_code == 200
-    wait_until(lambda: states(up, "fast") == {"unwell": 1}, "it is out")
+    wait_until(lambda: states(up, "fast") == {"unhealthy": 1}, "it is out")
     refused = httpx.get(f"{up.url}/fast/pid")
     assert (refused.status_code, refused.json()["detail"]) == (503, "No replica of the service is ready.")
     status = up.status()
     assert status["phase"] == "degraded"
-    assert status["problems"] == ["fast: fast/1: it is unwell"]
+    assert status["problems"] == ["fast: fast/1: it is unhealthy"]
     replica = up.replicas("fast")[0]
     transport = httpx.HTTPTransport(uds=replica["address"].removeprefix("unix:"))
     with httpx.Client(transport=transport, base_url="http://replica") as inside:
         inside.get("/fast/unwell?status=200")
-    wait_until(lambda: states(up, "fast") == {"well": 1}, "it is back")
+    wait_until(lambda: states(up, "fast") == {"healthy": 1}, "it is back")
     assert httpx.get(f"{up.url}/fast/pid").status_code == 200
     assert up.status()["phase"] == "ready"
 
@@ -250,12 +250,12 @@ def test_a_replica_that_hangs_gets_nothing_new_and_is_replaced(up: Up) -> None:
     assert len(before) == 2
     with contextlib.suppress(httpx.TimeoutException):
         httpx.get(f"{up.url}/hang/block?seconds=600", timeout=0.5)
-    wait_until(lambda: states(up, "hang") == {"hung": 1, "well": 1}, "it is seen")
+    wait_until(lambda: states(up, "hang") == {"hung": 1, "healthy": 1}, "it is seen")
     assert [httpx.get(f"{up.url}/hang/pid", timeout=2).status_code for _ in range(6)] == [200] * 6
     wait_until(
         lambda: {httpx.get(f"{up.url}/hang/pid", timeout=9).json() for _ in range(4)} != before, "another serves"
     )
-    wait_until(lambda: states(up, "hang") == {"well": 2}, "both are well")
+    wait_until(lambda: states(up, "hang") == {"healthy": 2}, "both are well")
     wait_until(lambda: sum(each["restarts"] for each in up.replicas("hang")) == 1, "one was started again")
     assert "ended: it hung: nothing was answered for" in up.said()
     assert 'apps.py", line' in up.said()  # where it hung
@@ -270,14 +270,14 @@ def test_a_replica_that_is_stopped_in_its_tracks(up: Up) -> None:
         assert httpx.get(f"{up.url}/noisy", timeout=5).status_code == 503
     finally:
         os.kill(victim, signal.SIGCONT)
-    wait_until(lambda: states(up, "noisy") == {"well": 1}, "it is well again")
+    wait_until(lambda: states(up, "noisy") == {"healthy": 1}, "it is well again")
     assert httpx.get(f"{up.url}/noisy").status_code == 200
 
 
 @pytest.mark.parametrize("service", ["django", "stream"])
 def test_health_pages_of_other_frameworks(up: Up, service: str) -> None:
     assert httpx.get(f"{up.url}/{service}/x").status_code == 200
-    assert states(up, service) == {"well": 1}
+    assert states(up, service) == {"healthy": 1}
 
 
 def test_an_app_is_not_asked(up: Up) -> None:

@@ -1,31 +1,14 @@
 """What a replica is told."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from escala.config import Address, Endpoint, UnixSocket
 from escala.project.layout import Layout
 from escala.project.project import Project
-from escala.supervisor.replicas.spec import public_paths, replica_spec
+from escala.supervisor.replicas.spec import replica_spec
 from tests.support import minimal_config
-
-
-@pytest.mark.parametrize(
-    ("routes", "health", "told"),
-    [
-        (["/data", "/more"], "/health", ["/health"]),
-        (["/data", "/health/all"], "/health", ["/health", "!/health/all"]),
-        (["/data", {"path": "/shop", "public": True}, "/shop/admin"], "tcp", ["/shop", "!/shop/admin"]),
-        (["/shop", {"path": "/a", "to": "/", "public": True}, "/b"], "tcp", ["!/shop", "/", "!/b"]),
-        (["/shops", {"path": "/shop", "public": True}], "tcp", ["/shop"]),
-    ],
-)
-def test_prefixes_that_need_no_token(routes: list[Any], health: str, told: list[str]) -> None:
-    config = minimal_config(services={"web": {"app": "shop.web:app", "health": health, "routes": routes}})
-    assert public_paths(config, "web") == told
-
 
 PORT, SOCKET = Address("127.0.0.1", 5001), UnixSocket("/run/web.1.sock")
 

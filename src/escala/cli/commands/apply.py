@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from escala.cli.commands.restart import Timeout, Wait
 from escala.cli.support.console import out
+from escala.cli.support.operations import Timeout, Wait, steps, took
 from escala.cli.support.options import File, Settings, open_project
-from escala.cli.support.rolling import wait_rolled
 from escala.config.difference import Change
 from escala.control.client import Client
+from escala.control.messages import Applied, Apply
 
 Dry = Annotated[bool, typer.Option("--dry-run", help="Only show what is different.")]
 
@@ -20,10 +20,26 @@ def apply(
 ) -> None:
     """Take over a changed escala.toml while it runs, without a dropped request. A wrong file changes nothing."""
     client = Client(open_project(file, settings))
-    applied = client.apply(dry=dry)
-    if not applied.changes and not applied.rolling:
-        out.print("the file says what runs already")
+    if dry:
+        _show(client.changes())
+        out.print("\nnothing was changed yet")
         return
+    begun = client.begin(Apply())
+    switched = client.follow(begun, timeout, until=lambda status: status.applied is not None)
+    assert switched.applied is not None
+    if not _show(switched.applied):
+        return
+    out.print("\n[green]applied[/]")
+    if switched.applied.rolling and wait:
+        done = client.follow(switched, timeout, steps())
+        out.print(f"{', '.join(switched.applied.rolling)}: rolled out after {took(done)}", markup=False)
+
+
+def _show(applied: Applied) -> bool:
+    """Print what is different; return whether anything is."""
+    if not applied.changes and not applied.rolling:
+        out.print("no changes: the running project matches the file")
+        return False
     for change in applied.changes:
         out.print(_line(change))
     later = sum(change.later for change in applied.changes)
@@ -31,9 +47,7 @@ def apply(
         out.print(f"\n[yellow]{later} of them[/] (marked *) take effect when the project is started again")
     if applied.rolling:
         out.print(f"\nreplicas that are replaced for it: {', '.join(applied.rolling)}")
-    out.print("\nnothing was changed yet" if dry else "\n[green]applied[/]")
-    if applied.rolling and wait and not dry:
-        wait_rolled(client, applied.rolling, timeout)
+    return True
 
 
 def _line(change: Change) -> str:

@@ -1,5 +1,6 @@
 """The command `escala check`."""
 
+import asyncio
 import shlex
 import shutil
 import subprocess
@@ -13,17 +14,17 @@ from rich.table import Table
 
 from escala.cli.support.console import err, out, print_table
 from escala.cli.support.options import File, Settings, open_project
-from escala.config import Address, ServiceSettings
+from escala.config import ServiceSettings
 from escala.control.client import Client
 from escala.engines import Engine, haproxy, postgres_engine, valkey_engine
 from escala.engines.external import External
+from escala.engines.postgres import max_connections
 from escala.errors import ConfigError, EngineFailed, EscalaError
 from escala.gateway.haproxy import certificates
-from escala.gateway.topology.routes import placed_routes
 from escala.processes import ports
 from escala.project.project import Project
+from escala.supervisor.replicas.endpoints import NOWHERE, Endpoints
 from escala.supervisor.replicas.spec import environment_for, program_path, replica_name, replica_spec
-from escala.supervisor.replicas.table import require_sockets
 
 _IMPORT_SECONDS = 60.0
 
@@ -32,7 +33,7 @@ def check(file: File = None, settings: Settings = None) -> None:
     """Read the project, import what it names, and show what would run. Changes nothing."""
     project = open_project(file, settings)
     project.layout.require_usable()
-    require_sockets(project)
+    Endpoints(project).require_sockets()
     with ThreadPoolExecutor(max_workers=4) as pool:
         problems = [
             problem
@@ -73,7 +74,7 @@ def _load(project: Project, name: str, service: ServiceSettings) -> str | None:
         project, postgres=engines["postgres"], valkey=engines["valkey"], service=name, replica=replica_name(name, 1)
     )
     try:
-        spec = replica_spec(project, name, 1, Address("127.0.0.1", 1), environment)
+        spec = replica_spec(project, name, 1, NOWHERE, environment)
     except EscalaError as error:
         return str(error)
     if not spec.cwd.is_dir():
@@ -113,7 +114,6 @@ def shadowing(folder: Path) -> list[str]:
 
 
 def _services(project: Project) -> Table:
-    public = {(placed.service, placed.route.path) for placed in placed_routes(project.config) if placed.policy.public}
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("SERVICE", "REPLICAS", "LISTENS ON", "RUNS", "ROUTES"):
         table.add_column(heading)
@@ -125,8 +125,9 @@ def _services(project: Project) -> Table:
             _listens_on(service),
             f"{service.kind} {service.target}",
             ", ".join(
-                f"{r.path}{' → ' + r.to if r.to else ''}{' (public)' if (name, r.path) in public else ''}"
-                for r in service.routes
+                f"{r.name}{' → ' + r.settings.to if r.settings.to else ''}{' (public)' if r.policy.public else ''}"
+                for r in project.topology.routes
+                if r.service == name
             )
             or "–",
         )
@@ -145,6 +146,20 @@ def _engines(project: Project) -> tuple[Engine, Engine]:
     return postgres_engine(project.config, project.layout), valkey_engine(project.config, project.layout)
 
 
+def _connections(project: Project) -> Iterator[str]:
+    """Warn where all replicas together may hold more connections than PostgreSQL accepts."""
+    wanted, settings = project.config.database_connections, project.config.engines.postgres
+    advice = "fewer replicas, a smaller database.pool, or a larger max_connections"
+    accepted = settings.max_connections
+    if settings.url is not None:
+        accepted = asyncio.run(max_connections(settings.url))
+    if accepted is not None and accepted < wanted:
+        yield (
+            f"all replicas together may hold {wanted} connections to PostgreSQL, which accepts {accepted}; "
+            f"choose {advice}"
+        )
+
+
 def _warnings(project: Project) -> Iterator[str]:
     folders = {project.root / (each.directory or "") for each in project.config.services.values() if not each.command}
     for folder in sorted(folders):
@@ -152,18 +167,11 @@ def _warnings(project: Project) -> Iterator[str]:
             module = name.removesuffix(".py")
             shown = escape(str(folder / name))
             yield f"{shown} has the name of the standard library's {module!r}; who imports that gets this file"
+    yield from _connections(project)
     if _runs(project):  # and has its ports itself
         return
-    gateway = project.config.gateway
-    wanted = [(gateway.bind, "the gateway")]
-    if gateway.admin is not None:
-        wanted.append((gateway.admin, "gateway.admin"))
-    if gateway.tls is not None and gateway.tls.redirect is not None:
-        wanted.append((gateway.tls.redirect, "gateway.tls.redirect"))
-    for name, service in project.config.services.items():
-        wanted += [(Address("127.0.0.1", port), name) for port in service.ports]
-    for address, owner in wanted:
+    for key, address in project.topology.addresses:
         try:
-            ports.require_free(address, owner)
+            ports.require_free(address, key)
         except EscalaError as error:
             yield str(error)

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from escala.cli.commands.restart import Services, Timeout, Wait
+from escala.cli.commands.restart import Services, roll
+from escala.cli.support.operations import Timeout, Wait
 from escala.cli.support.options import File, Settings, open_project
-from escala.cli.support.rolling import wait_rolled
 from escala.control.client import Client
-from escala.control.messages import Canary
+from escala.control.messages import Canary, Roll
 from escala.errors import ConfigError
 from escala.units import parse_duration
 
@@ -35,9 +35,7 @@ def deploy(
     """
     tried = _canary(canary, watch)
     client = Client(open_project(file, settings))
-    rolling = client.roll(services or None, tried)
-    if wait:
-        wait_rolled(client, rolling, timeout)
+    roll(client, Roll(services or None, tried), wait=wait, timeout=timeout)
 
 
 def _canary(share: str | None, watch: str) -> Canary | None:

@@ -1,6 +1,7 @@
 """The command `escala dev`."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,8 @@ import watchfiles
 from escala.cli.commands.up import Bind, run_project
 from escala.cli.support.options import File, Settings
 from escala.config import Config
-from escala.errors import EscalaError
+from escala.control.messages import Apply, Roll
+from escala.errors import EscalaError, RolloutStopped
 from escala.project.project import Project
 from escala.supervisor.supervisor import Supervisor
 
@@ -103,12 +105,16 @@ class Wheel:
 
 
 async def _take_over(supervisor: Supervisor, names: Sequence[str]) -> None:
-    rolling: list[str] = []
+    """Apply a changed escala.toml, replace replicas for other changes, and return when that is over."""
+    operations, rolled = supervisor.operations, list[str]()
     if supervisor.project.file.name in names:
+        applying = operations.start(Apply())
         try:
-            rolling = (await supervisor.apply(dry=False)).rolling
+            await operations.wait(applying)
         except (EscalaError, OSError) as error:
             supervisor.say(str(error))
+        rolled = applying.applied.rolling if applying.applied else []
     if any(name != supervisor.project.file.name for name in names):
-        supervisor.roll([name for name in supervisor.project.config.services if name not in rolling])
-    await supervisor.wait_rolled()
+        rest = [name for name in supervisor.project.config.services if name not in rolled]
+        with contextlib.suppress(RolloutStopped):  # an event has said so
+            await operations.wait(operations.start(Roll(rest)))

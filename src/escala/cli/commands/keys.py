@@ -9,8 +9,11 @@ from escala.auth.key_store import KeyStore
 from escala.cli.support.console import out
 from escala.cli.support.options import File, Settings, open_project
 from escala.control.client import Client
+from escala.control.messages import Reload
 from escala.errors import NotRunning
 from escala.project.project import Project
+
+_SECONDS = 60.0
 
 keys = typer.Typer(name="keys", help="The keys that sign and verify tokens.", no_args_is_help=True)
 
@@ -30,7 +33,7 @@ def rotate(file: File = None, settings: Settings = None) -> None:
     project = open_project(file, settings)
     store = KeyStore(project.layout)
     fresh = store.prepare_rotation()
-    _tell(project)  # whoever verifies knows the new key before the first token is signed with it
+    _reload(project)  # whoever verifies knows the new key before the first token is signed with it
     store.finish_rotation()
     out.print(f"{fresh} signs from now on", markup=False)
 
@@ -40,10 +43,11 @@ def retire(kid: Kid, file: File = None, settings: Settings = None) -> None:
     """Refuse tokens of a key that no longer signs."""
     project = open_project(file, settings)
     KeyStore(project.layout).retire(kid)
-    _tell(project)
+    _reload(project)
     out.print(f"tokens of {kid} are refused", markup=False)
 
 
-def _tell(project: Project) -> None:
+def _reload(project: Project) -> None:
     with contextlib.suppress(NotRunning):  # it reads them when it starts
-        Client(project).reload("keys")
+        client = Client(project)
+        client.follow(client.begin(Reload("keys")), _SECONDS)

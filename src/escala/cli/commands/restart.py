@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
+from escala.cli.support.console import out
+from escala.cli.support.operations import Timeout, Wait, steps, took
 from escala.cli.support.options import File, Settings, open_project
-from escala.cli.support.rolling import wait_rolled
 from escala.control.client import Client
+from escala.control.messages import Roll
 
 Services = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE...]", help="Which ones; all unless named.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Whether to return only when it is done.")]
-Timeout = Annotated[float, typer.Option(help="Seconds to wait.", min=1)]
 
 
 def restart(
@@ -24,7 +24,12 @@ def restart(
 
     This is how changed code is taken over. A version that does not become ready stops it, and the old one serves on.
     """
-    client = Client(open_project(file, settings))
-    rolling = client.roll(services or None)
+    roll(Client(open_project(file, settings)), Roll(services or None), wait=wait, timeout=timeout)
+
+
+def roll(client: Client, request: Roll, *, wait: bool, timeout: float) -> None:
+    """Begin a rollout and, if wanted, follow it to its end."""
+    begun = client.begin(request)
     if wait:
-        wait_rolled(client, rolling, timeout)
+        done = client.follow(begun, timeout, steps())
+        out.print(f"{', '.join(done.services)}: rolled out after {took(done)}", markup=False)

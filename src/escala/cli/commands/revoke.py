@@ -4,11 +4,14 @@ from typing import Annotated
 
 import typer
 
-from escala.auth.tokens import LONGEST_TOKEN, read_unverified
+from escala.auth.tokens import MAX_TOKEN, read_unverified
 from escala.cli.support.console import out
 from escala.cli.support.options import File, Settings, open_project
 from escala.control.client import Client
+from escala.control.messages import Revoke
 from escala.errors import ConfigError, InvalidToken
+
+_SECONDS = 60.0
 
 Token = Annotated[
     str | None, typer.Option("--token", metavar="TOKEN", help='One token; "-" reads it from standard input.')
@@ -28,16 +31,16 @@ def revoke(
         raise ConfigError("escala revoke", ["expected one of --token, --id and --user"])
     client = Client(open_project(file, settings))
     if user:
-        client.revoke("user", user, None)
+        client.follow(client.begin(Revoke("user", user, None)), _SECONDS)
         out.print(f"every token that {user} has is refused; new ones are good", markup=False)
         return
     expires_at: float | None = None
     if token:
-        text = typer.get_text_stream("stdin").read(LONGEST_TOKEN + 1).strip() if token == "-" else token  # noqa: S105
+        text = typer.get_text_stream("stdin").read(MAX_TOKEN + 1).strip() if token == "-" else token  # noqa: S105
         try:
             token_id, expires_at = read_unverified(text)
         except InvalidToken as error:
             raise ConfigError("--token", [str(error)]) from None
     assert token_id
-    client.revoke("token", token_id, expires_at)
+    client.follow(client.begin(Revoke("token", token_id, expires_at)), _SECONDS)
     out.print(f"the token {token_id} is refused", markup=False)

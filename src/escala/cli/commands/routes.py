@@ -11,7 +11,7 @@ from escala.cli.support.console import out, print_table
 from escala.cli.support.options import File, Settings, open_project
 from escala.config import Policy
 from escala.config.types import ANY_METHOD
-from escala.gateway.topology.routes import Placed, placed_routes
+from escala.gateway.topology.routes import ResolvedRoute
 from escala.http import methods
 from escala.units import format_duration, format_size
 
@@ -20,16 +20,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a li
 
 def routes(file: File = None, settings: Settings = None, as_json: AsJson = False) -> None:
     """Show which path leads to which service, and what holds on the way."""
-    placed = placed_routes(open_project(file, settings).config)
+    found = open_project(file, settings).topology.routes
     if as_json:
-        for each in placed:
+        for each in found:
             out.print(msgspec.json.encode(_document(each)).decode(), markup=False)
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("PATH", "HOSTS", "SERVICE", "NEEDS", "POLICY"):
         table.add_column(heading, overflow="fold")
-    for each in placed:
-        route, policy = each.route, each.policy
+    for each in found:
+        route, policy = each.settings, each.policy
         service = f"{each.service}{f', {route.split.percent} % {route.split.service}' if route.split else ''}"
         needs = "nothing" if policy.public else ", ".join(["a token", *policy.scopes])
         path = f"{route.path}{f' → {route.to}' if route.to else ''}"
@@ -37,9 +37,9 @@ def routes(file: File = None, settings: Settings = None, as_json: AsJson = False
     print_table(table)
 
 
-def _words(placed: Placed) -> Iterator[str]:
+def _words(route: ResolvedRoute) -> Iterator[str]:
     """Say what is not as it is by itself."""
-    policy, plain = placed.policy, Policy()
+    policy, plain = route.policy, Policy()
     if policy.methods == ANY_METHOD:
         yield "any method"
     elif policy.methods != methods.DEFAULT:
@@ -61,7 +61,7 @@ def _words(placed: Placed) -> Iterator[str]:
         yield "compressed"
     if not policy.retry:
         yield "not retried"
-    own = placed.route.balance
+    own = route.settings.balance
     for name in sorted(own.model_fields_set):
         yield f"{name.replace('_', ' ')} {_worded(getattr(own, name))}"
 
@@ -70,7 +70,8 @@ def _worded(value: int | float) -> str:
     return format_duration(value) if isinstance(value, float) else str(value)
 
 
-def _document(placed: Placed) -> dict[str, object]:
-    policy = placed.policy.model_dump(mode="json")
-    balance = placed.route.balance.model_dump(mode="json", exclude_unset=True)
-    return {"path": placed.route.path, "to": placed.route.to, "service": placed.service, **policy, "balance": balance}
+def _document(route: ResolvedRoute) -> dict[str, object]:
+    policy = route.policy.model_dump(mode="json")
+    balance = route.settings.balance.model_dump(mode="json", exclude_unset=True)
+    own = {"path": route.settings.path, "to": route.settings.to, "service": route.service}
+    return {**own, **policy, "balance": balance, "sources": dict(route.sources)}

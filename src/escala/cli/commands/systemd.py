@@ -8,7 +8,7 @@ import typer
 
 from escala.cli.support.console import out
 from escala.cli.support.options import File, Settings, open_project
-from escala.gateway.render.render import LONGEST_DRAIN
+from escala.gateway.render.render import MAX_DRAIN
 from escala.project.project import Project
 
 User = Annotated[str | None, typer.Option("--user", help="Whom it runs as; you unless given.")]
@@ -90,7 +90,7 @@ def unit(project: Project, user: str) -> str:
         root=str(project.root).replace("%", "%%"),
         start=round(max((service.start_timeout for service in project.config.services.values()), default=30.0) + 300),
         user=user,
-        stop=round(longest + min(LONGEST_DRAIN, 60.0) + 30),
+        stop=round(longest + min(MAX_DRAIN, 60.0) + 30),
         state=_word(str(project.layout.state if project.layout.state.exists() else _nearest(project))),
         capabilities=f"{low} {root}".strip(),
         ambient=low,

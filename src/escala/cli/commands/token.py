@@ -10,8 +10,8 @@ from escala.auth.key_store import KeyStore
 from escala.auth.tokens import Issuer
 from escala.cli.support.console import out
 from escala.cli.support.options import File, Settings, open_project
-from escala.config import Config
 from escala.errors import ConfigError
+from escala.gateway.topology.topology import Topology
 from escala.project.project import Project
 from escala.units import parse_duration
 
@@ -45,7 +45,7 @@ def token(
     project = open_project(file, settings)
     made = issue(project, user or getpass.getuser(), scope, ttl)
     if curl:
-        url = f"{project.config.gateway.bind.url}/{(path or _first_path(project.config)).lstrip('/')}"
+        url = f"{project.config.gateway.url}/{(path or _first_path(project.topology)).lstrip('/')}"
         made = f"curl -i -H {shlex.quote(f'Authorization: Bearer {made}')} {shlex.quote(url)}"
     out.print(made, markup=False)
 
@@ -59,13 +59,12 @@ def issue(project: Project, user: str, scopes: list[str] | None = None, ttl: str
             raise ValueError("a token's times are whole seconds; expected at least 1s")
     except ValueError as error:
         raise ConfigError("--ttl", [str(error)]) from None
-    granted = [word for text in scopes for word in text.split()] if scopes else _all_scopes(config)
+    granted = [word for text in scopes for word in text.split()] if scopes else list(project.topology.scopes)
     return Issuer(KeyStore(project.layout).signing_key(), config.issuer, config.audience).issue(user, granted, seconds)
 
 
-def _all_scopes(config: Config) -> list[str]:
-    return sorted({s for service in config.services.values() for route in service.routes for s in route.scopes})
-
-
-def _first_path(config: Config) -> str:
-    return next((r.path for service in config.services.values() for r in service.routes if not r.public), "/")
+def _first_path(topology: Topology) -> str:
+    """Return a path that needs a token; any of the project's where none does."""
+    own = [route for route in topology.routes if route.service in topology.config.services]
+    needs_token = [route.settings.path for route in own if not route.policy.public]
+    return next(iter(needs_token), "/")

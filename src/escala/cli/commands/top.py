@@ -22,9 +22,9 @@ from escala.cli.support.options import File, Settings, open_project
 from escala.cli.support.quantiles import Histogram
 from escala.cli.support.tables import styled_state
 from escala.control.client import Client
+from escala.control.messages import Drain, Roll, Scale
 from escala.control.status import ProcessStatus, ServiceStatus, Status
 from escala.errors import EscalaError
-from escala.gateway.topology.routes import placed_routes
 from escala.units import format_duration, format_size
 
 EVERY = 1.0
@@ -40,13 +40,12 @@ def top(file: File = None, settings: Settings = None) -> None:
     project = open_project(file, settings)
     client = Client(project)
     view = View(client.status())
-    routes = placed_routes(project.config)
     with _keys() as press, Live(view.screen(), console=out, screen=True, auto_refresh=False) as live:
         looked = 0.0
         while True:
             if time.monotonic() - looked >= EVERY:
                 status = client.status()
-                view.take(status, quantiles.read(status.metrics, routes))
+                view.take(status, quantiles.read(status.metrics, project.topology))
                 looked = time.monotonic()
             live.update(view.screen(), refresh=True)
             for key in press(max(0.0, looked + EVERY - time.monotonic())):
@@ -101,14 +100,14 @@ class View:
             self.chosen = min(len(self.rows()) - 1, self.chosen + 1)
         elif key in {"+", "-"}:
             count = service.replicas + (1 if key == "+" else -1)
-            client.scale(service.name, count)
+            client.begin(Scale(service.name, count))
             self.said = f"{service.name}: {service.replicas} → {count} replicas"
         elif key == "r":
-            client.roll([service.name])
+            client.begin(Roll([service.name]))
             self.said = f"{service.name} is restarted"
         elif key == "d" and process is not None:
             name = f"{process.service}/{process.replica}"
-            client.drain(name, not process.drained)
+            client.begin(Drain(name, not process.drained))
             self.said = f"{name} gets {'requests again' if process.drained else 'no new requests'}"
         elif key == "d":
             self.said = "choose a replica to drain"
@@ -119,7 +118,9 @@ class View:
         head = Text(f"{status.project}  {status.phase}  {status.url}  {rate:,} requests/s", style="bold")
         others = [process for process in status.processes if not process.replica]
         engines = "  ".join(f"{p.service} {p.state} {format_size(p.memory or 0)}" for p in others)
-        about = [f"{s.name}: {words}" for s in status.services for words in (s.why, s.rollout) if words]
+        about = [
+            f"{s.name}: {words}" for s in status.services for words in (s.why, s.rollout and str(s.rollout)) if words
+        ]
         parts: list[RenderableType] = [head, Text(engines, style="dim"), Text(""), self._table(), Text("")]
         if status.jobs is not None:
             jobs = status.jobs

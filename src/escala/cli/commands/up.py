@@ -82,7 +82,10 @@ async def run_project(
 
 
 async def _tell(supervisor: Supervisor, settings: Sequence[str]) -> None:
-    status = await supervisor.status()
+    if not out.is_terminal:  # such as the log of a service manager, or of `up --detach`
+        return
+    status = await supervisor.status.take(brief=False)
+    supervisor.flush()
     stop = command_line("down", supervisor.project, settings)
     out.print()
     print_table(status_table(status))

@@ -53,8 +53,7 @@ def _follow(process: "subprocess.Popen[bytes]", client: Client, output: Path) ->
             ended = process.poll() is not None
             is_open = not ended and _is_open(client)
             for line in lines:
-                if not is_open or "│" in line:  # the table is printed here, in this terminal's width
-                    out.print(line.rstrip("\n"), markup=False)
+                out.print(line.rstrip("\n"), markup=False)
             if ended or is_open:
                 return is_open
             time.sleep(_LOOK_EVERY)

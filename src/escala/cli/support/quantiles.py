@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from escala.gateway.topology.routes import Placed
+from escala.gateway.topology.topology import Topology
 
 Histogram = dict[float, int]
 """Requests that took at most so many seconds."""
@@ -14,7 +14,7 @@ _BUCKET = re.compile(r'escala_route_duration_seconds_bucket\{route="((?:[^"\\]|\
 _SECONDS = 1.0
 
 
-def read(metrics: str, routes: list[Placed]) -> dict[str, Histogram]:
+def read(metrics: str, topology: Topology) -> dict[str, Histogram]:
     """Return what the collector has counted, by service; nothing where it does not answer."""
     place = urlsplit(metrics)
     connection = http.client.HTTPConnection(place.hostname or "", place.port or 80, timeout=_SECONDS)
@@ -25,7 +25,7 @@ def read(metrics: str, routes: list[Placed]) -> dict[str, Histogram]:
         return {}
     finally:
         connection.close()
-    service_of = {placed.name: placed.service for placed in routes}
+    service_of = {route.name: route.service for route in topology.routes}
     found: dict[str, Histogram] = {}
     for route, bound, count in _BUCKET.findall(text):
         service = service_of.get(route)

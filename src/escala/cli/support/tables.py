@@ -15,7 +15,7 @@ _STYLES = {
     "stopping": "yellow",
     "stopped": "dim",
     "busy": "yellow",
-    "unwell": "red",
+    "unhealthy": "red",
     "hung": "red",
     "unreachable": "red",
 }
@@ -53,7 +53,7 @@ def _counts(each: ServiceStatus | ProcessStatus) -> tuple[str, ...]:
 
 def styled_state(process: ProcessStatus) -> str:
     state = "crashing" if process.crashing else process.state
-    if state == "serving" and process.health != "well":
+    if state == "serving" and process.health != "healthy":
         state = process.health
     style = _STYLES.get(state, "")
     return f"[{style}]{state}[/]" if style else state

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from escala.config import Config
 from escala.engines import haproxy
-from escala.errors import EngineFailed
+from escala.errors import ConfigurationRefused, EngineFailed
 from escala.gateway.render.text import quoted
 
 _IN_FRONTEND = " in section 'frontend' : "
@@ -33,7 +33,7 @@ def require(root: Path, config: Config, binary: Path) -> None:
         file.write_text(text, encoding="utf-8")
         try:
             haproxy.check(binary, file, file.parent)
-        except haproxy.ConfigurationRefused as refused:
+        except ConfigurationRefused as refused:
             words = [
                 alert.partition(_IN_FRONTEND)[2] or f"there is no certificate in {path}" for alert in refused.alerts
             ]

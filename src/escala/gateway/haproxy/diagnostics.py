@@ -2,7 +2,7 @@
 
 import re
 
-from escala.gateway.topology.lane_names import service_of
+from escala.gateway.topology.backend_names import service_of
 
 _PLACE = re.compile(r"\[.*?\.cfg:(\d+)\]")
 _IN_FRONTEND = {"bind": "gateway.bind"}

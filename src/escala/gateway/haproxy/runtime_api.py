@@ -1,23 +1,20 @@
-"""HAProxy's Runtime API (Management Guide, section 9.3): changes to the running gateway without a reload.
+"""HAProxy's RuntimeApi API (Management Guide, section 9.3): changes to the running gateway without a reload.
 
 Commands go through the master, so that they reach the workers that an earlier reload left finishing their requests too.
 """
 
 import asyncio
 import contextlib
-import csv
-import io
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from escala.config import Address
 from escala.engines.haproxy import alerts
-from escala.errors import EscalaError
+from escala.errors import ReloadRefused, RuntimeRefused
+from escala.gateway.haproxy.traffic import Traffic, parse
 from escala.gateway.render.text import escaped, located
 from escala.gateway.render.tokens import TABLE
-from escala.gateway.topology.lane_names import service_of
 from escala.gateway.topology.servers import Server
 
 _TIMEOUT = 5.0
@@ -26,48 +23,11 @@ _PATIENCE = 0.5
 _RELOAD_TIMEOUT = 30.0
 
 
-class RuntimeRefused(EscalaError):
-    def __init__(self, command: str, answer: str) -> None:
-        self.command = command
-        self.answer = answer
-        super().__init__(f"HAProxy refused {command!r}: {answer or 'without a word'}")
-
-
-class ReloadRefused(EscalaError):
-    exit_code = 2
-
-    def __init__(self, words: str) -> None:
-        self.words = words
-        super().__init__(f"HAProxy kept the old configuration; of the new one it says: {words}")
-
-
 class _WorkerGone(ConnectionError):
     """The worker that a command was for has ended."""
 
 
-@dataclass(frozen=True)
-class Traffic:
-    """What HAProxy counts for a replica (`server` "1") or a service (`server` ""), in all its lanes."""
-
-    service: str
-    server: str
-    up: bool
-    inflight: int
-    queued: int
-    rate: int
-    """Requests in the last second."""
-    requests: int
-    errors: int
-    """Answers 5xx, and connections and answers that failed."""
-    answers: int
-    """Requests whose answer has begun."""
-    full: bool
-    """Whether a replica has as many requests as it gets at a time, in some lane."""
-    milliseconds: int
-    """Of an average answer, over the last 1,024."""
-
-
-class Runtime:
+class RuntimeApi:
     """A client of the master's socket. Raises OSError while HAProxy is away, RuntimeRefused where it says no."""
 
     def __init__(self, master: Path) -> None:
@@ -89,9 +49,9 @@ class Runtime:
         if head.strip() != "Success=1":
             raise ReloadRefused(" / ".join(alerts(words)) or answer or "nothing")
 
-    async def apply(self, lane: str, server: Server, inflight: int) -> None:
+    async def apply(self, backend: str, server: Server, inflight: int) -> None:
         """Let so many requests go to a replica that is ready, and send nothing new to one that is not."""
-        where = f"{lane}/{server.name}"
+        where = f"{backend}/{server.name}"
         if server.state != "ready":
             await self._set(f"set server {where} state {server.state}")
             return
@@ -108,42 +68,33 @@ class Runtime:
         if "no need to change" not in answer and "changed from" not in answer:
             raise RuntimeRefused(command, answer)
 
-    async def add(self, lane: str, server: Server, options: str) -> None:
+    async def add(self, backend: str, server: Server, options: str) -> None:
         """Make a replica known, without requests for now."""
-        where = f"{lane}/{server.name}"
+        where = f"{backend}/{server.name}"
         endpoint = escaped(located(server.endpoint))
         answer = await self.command(f"add server {where} {endpoint} {options}")
         if "New server registered" not in answer and "Already exists" not in answer:  # from a try that broke off
             raise RuntimeRefused(f"add server {where}", answer)
         await self._set(f"enable health {where}")
 
-    async def remove(self, lane: str, name: str) -> None:
+    async def remove(self, backend: str, name: str) -> None:
         """Forget a replica; its process has ended. Refused while a connection to it is still there, for moments."""
-        where = f"{lane}/{name}"
+        where = f"{backend}/{name}"
         await self.everywhere(f"set server {where} state maint")
         answer = await self.command(f"del server {where}")
-        if "deleted" not in answer and "No such server" not in answer:  # from a try that got as far as another lane
+        if "deleted" not in answer and "No such server" not in answer:  # from a try that got as far as another backend
             raise RuntimeRefused(f"del server {where}", answer)
 
-    async def traffic(self) -> list[Traffic]:
-        """Return what is counted, of all workers together."""
-        found: dict[tuple[str, str], Traffic] = {}
+    async def traffic(self) -> dict[int, list[Traffic]]:
+        """Return what each worker counts, by its process id, the present one first."""
         present, old = await self._processes()
         if not present and not old:
             raise ConnectionError("HAProxy has no worker")
-        for answer in await self._answers([*present, *old], "show stat"):
-            for row in csv.DictReader(io.StringIO(answer.removeprefix("# "))):
-                if row.get("lastchg") is None:  # cut off, as the worker ended while it answered
-                    raise ConnectionError("HAProxy broke off its answer")
-                if row["svname"] != "FRONTEND":
-                    seen = _traffic(row)
-                    before = found.get((seen.service, seen.server))
-                    found[seen.service, seen.server] = _together(before, seen) if before else seen
-        return list(found.values())
-
-    async def inflight(self, service: str, name: str) -> int:
-        """Return the requests that a replica is handling, whichever worker sent them."""
-        return sum(t.inflight for t in await self.traffic() if (t.service, t.server) == (service, name))
+        found = {}
+        for pid in (*present, *old):
+            with contextlib.suppress(_WorkerGone):
+                found[pid] = parse(await self._of_any_worker(pid, "show stat"))
+        return found
 
     async def set_map(self, file: str, entries: dict[str, str]) -> None:
         """Bring a map to exactly these entries, in every worker; what is there already costs nothing."""
@@ -228,39 +179,3 @@ class Runtime:
                 return (await reader.read()).decode().strip()
             finally:
                 writer.close()
-
-
-def _traffic(row: dict[str, str]) -> Traffic:
-    def number(name: str) -> int:
-        return int(row.get(name) or 0)
-
-    service = row["svname"] == "BACKEND"
-    return Traffic(
-        service=service_of(row["pxname"]),
-        server="" if service else row["svname"],
-        up=row["status"].startswith("UP"),
-        inflight=number("scur"),
-        queued=number("qcur"),
-        rate=number("rate"),
-        requests=number("stot"),
-        errors=number("hrsp_5xx") + number("econ") + number("eresp"),
-        answers=sum(number(f"hrsp_{kind}") for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other")),
-        full=0 < number("slim") <= number("scur"),
-        milliseconds=number("ttime"),
-    )
-
-
-def _together(one: Traffic, other: Traffic) -> Traffic:
-    return Traffic(
-        service=one.service,
-        server=one.server,
-        up=one.up,
-        inflight=one.inflight + other.inflight,
-        queued=one.queued + other.queued,
-        rate=one.rate + other.rate,
-        requests=one.requests + other.requests,
-        errors=one.errors + other.errors,
-        answers=one.answers + other.answers,
-        full=one.full or other.full,
-        milliseconds=one.milliseconds or other.milliseconds,
-    )

@@ -9,8 +9,11 @@ from escala.gateway.render.context import RenderContext
 from escala.gateway.render.rewriting import rewrite, rewrite_back
 from escala.gateway.render.rules import by_value, one_of, refuse, when
 from escala.gateway.render.text import located, milliseconds, quoted
-from escala.gateway.topology.routes import Lane, Placed, leading_to
-from escala.gateway.topology.servers import Backend, Server
+from escala.gateway.topology.backend_names import websocket_backend
+from escala.gateway.topology.backends import Backend
+from escala.gateway.topology.routes import ResolvedRoute, sources_of
+from escala.gateway.topology.servers import Server
+from escala.gateway.topology.topology import Topology
 from escala.http.internal_headers import MAX_BODY
 from escala.http.methods import IDEMPOTENT, SAFE
 
@@ -25,51 +28,56 @@ _BUDGET_SHARE = 5
 _BUDGET_LEAST = 10
 
 
-def backend(
-    live: Backend,
-    service: ServiceSettings,
-    lane: Lane,
-    defaults: Policy,
-    routes: Sequence[Placed],
-    context: RenderContext,
-) -> Iterator[str]:
-    """Yield the lines of a lane's section; `routes` are those of all services."""
-    reaching, balance = lane.routes, lane.balance
+def backend(backend: Backend, topology: Topology, servers: Sequence[Server], context: RenderContext) -> Iterator[str]:
+    """Yield the lines of a backend's section."""
+    service, balance, routes = topology.services[backend.service], backend.balance, backend.routes
+    counters = topology.limit_counters
+    yield f"# {_purpose(backend)}"
+    yield "# balance: algorithm, retries, connect_timeout, queue_timeout"
     yield from _algorithm(balance)
     yield f"retries {balance.retries}"
     yield f"timeout connect {milliseconds(balance.connect_timeout)}"
     yield f"timeout queue {milliseconds(balance.queue_timeout)}"
     if service.command is not None:
-        # Any server may close an idle connection when it likes. A request on one that other clients used is lost then,
-        # where it may not be repeated; one on this client's own is for the client to repeat (RFC 9112, section 9.5).
+        yield "# Any server may close an idle connection when it likes"
+        # A request on one that other clients used is then lost, where it may not be repeated; one on this client's own
+        # is for the client to repeat (RFC 9112, section 9.5).
         yield "http-reuse safe"
     sleeps = service.replicas.min == 0
     if sleeps:
-        yield from _hold(lane.name, service, balance)
+        yield from _hold(backend.name, service, balance)
+    yield "# balance.queue"
     full = refuse(503, "Every replica of the service is busy.", ("Retry-After", "1"))
     yield full + when(f"{{ queue ge {balance.queue} }}")
-    # All routes, as a scope's bit and a limit's table are the same everywhere.
-    yield from tokens.granted(routes, reaching)
-    yield from limits.after_verification(routes, reaching)
-    # A body that trickles must not keep a replica busy. One without announced length may be a dialogue; it passes.
+    yield from tokens.granted(topology.scopes, routes)
+    yield from limits.after_verification(topology.limits, routes)
+    yield "# A body that trickles must not keep a replica busy; one without announced length may be a dialogue"
     trickle = "{ var(txn.length) -m int gt 0 }"
     yield f"http-request wait-for-body time {_BODY_SECONDS}s at-least {_BODY_BYTES}" + when(trickle)
-    yield from _bodies(
-        reaching, max((placed.policy.max_body for placed in leading_to(routes, live.service)), default=0)
-    )
+    yield from _bodies(routes, topology.max_body(backend.service))
     yield "http-response set-var(txn.answered) bool(true) if { status 400 }"  # see the frontend's 408
-    yield from _retries(reaching, limits.counters(routes) + 2)
-    yield from _timeouts(reaching, defaults)
-    yield from _cache(reaching, balance, limits.counters(routes) + 3)
+    yield from _retries(routes, counters + 2)
+    yield from _timeouts(routes, topology.config.gateway)
+    yield from _cache(routes, balance, counters + 3)
     yield from _sticky_header(balance)
-    yield from _compression(reaching)
-    yield from rewrite(reaching)
-    yield from rewrite_back(reaching)
-    for server in live.servers:
+    yield from _compression(routes)
+    yield from rewrite(routes)
+    yield from rewrite_back(routes)
+    yield "# Replicas; maxconn is balance.inflight, or the threads of a WSGI app"
+    for server in servers:
         endpoint = quoted(located(server.endpoint))
         yield f"server {server.name} {endpoint} {server_options(server, service, balance)}{_disabled(server)}"
     if not sleeps:  # whose requests wait for the first replica
+        yield "# Answers 503 while there is no replica"
         yield f"server none {quoted('unix@' + context.unavailable)} id 100000 backup no-check"
+
+
+def _purpose(backend: Backend) -> str:
+    """Say which requests a backend is for, for an operator who reads the file."""
+    if backend.name == websocket_backend(backend.service):
+        return f"WebSockets of service {backend.service}"
+    names = " ".join(route.name for route in backend.routes)
+    return f"Service {backend.service}, routes: {names or 'none'}"
 
 
 def server_options(server: Server, service: ServiceSettings, balance: Balance) -> str:
@@ -113,6 +121,7 @@ def cache_name(seconds: float) -> str:
 
 def _hold(name: str, service: ServiceSettings, balance: Balance) -> Iterator[str]:
     """Let requests wait for the first replica of a service that sleeps, as long as one may take to start."""
+    yield "# replicas.min = 0: requests wait for the first replica, up to start_timeout"
     none = f"{{ nbsrv({name}) eq 0 }}"
     crowd = refuse(503, "Too many requests wait for the first replica.", ("Retry-After", "1"))
     yield crowd + when(none, f"{{ be_conn({name}) gt {balance.queue} }}")
@@ -143,6 +152,7 @@ def _sticky_header(balance: Balance) -> Iterator[str]:
     name = sticky_header(balance)
     if name is None:
         return
+    yield f"# balance.sticky: {name} carries the number of the replica that opened the session"
     numbered = f"{{ req.fhdr({name}) -m reg {quoted('~[0-9]+$')} }}"
     yield f"http-request set-var(txn.named) req.fhdr({name}),field(-1,~)" + when(numbered)
     yield f"http-request replace-header {name} {quoted('^(.*)~[0-9]+$')} {quoted(chr(92) + '1')}"
@@ -152,43 +162,49 @@ def _sticky_header(balance: Balance) -> Iterator[str]:
     )  # not from the cache
 
 
-def _bodies(routes: Sequence[Placed], most: int) -> Iterator[str]:
+def _bodies(routes: Sequence[ResolvedRoute], most: int) -> Iterator[str]:
     """Let a replica stop at a route's largest body where its service's, up to which it counts by itself, is larger."""
-    for largest, condition in by_value(routes, lambda placed: placed.policy.max_body):
-        if largest < most:
+    for group in by_value(routes, lambda route: route.policy.max_body):
+        if group.value < most:
             unannounced = "!{ var(txn.length) -m found }"
-            yield f"http-request set-header {MAX_BODY} {largest}" + when(condition, unannounced)
+            yield f"http-request set-header {MAX_BODY} {group.value}" + when(group.condition, unannounced)
 
 
-def _retries(routes: Sequence[Placed], counter: int) -> Iterator[str]:
+def _retries(routes: Sequence[ResolvedRoute], counter: int) -> Iterator[str]:
     """Repeat what may be repeated, unless so much fails that repeating makes it worse."""
+    yield "# Retries: only what may be repeated (RFC 9110, 9.2.2), and not while more than a fifth fails"
     counted = f"http_req_rate({_BUDGET_WINDOW}),http_fail_rate({_BUDGET_WINDOW})"
     yield f"stick-table type integer size 1 expire {_BUDGET_WINDOW} store {counted}"
     yield f"http-request track-sc{counter} int(0)"
     yield f"http-request disable-l7-retry unless {{ method {' '.join(IDEMPOTENT)} }}"
-    for retry, condition in by_value(routes, lambda placed: placed.policy.retry):
-        if not retry:
-            yield "http-request disable-l7-retry" + when(condition)
+    for group in by_value(routes, lambda route: route.policy.retry):
+        if not group.value:
+            yield group.comment("retry")
+            yield "http-request disable-l7-retry" + when(group.condition)
     failing = f"{{ sc_http_fail_rate({counter}) gt {_BUDGET_LEAST} }}"
     rate = f"{{ sc_http_req_rate({counter}),set-var(txn.rate) -m found }}"  # for the next, as sub() takes a variable
     spent = f"{{ sc_http_fail_rate({counter}),mul({_BUDGET_SHARE}),sub(txn.rate) -m int gt 0 }}"
     yield "http-request disable-l7-retry" + when(failing, rate, spent)
 
 
-def _timeouts(routes: Sequence[Placed], defaults: Policy) -> Iterator[str]:
-    for seconds, condition in by_value(routes, lambda placed: placed.policy.timeout):
-        if seconds != defaults.timeout:
-            yield f"http-request set-timeout server {milliseconds(seconds)}" + when(condition)
-    for seconds, condition in by_value(routes, lambda placed: placed.policy.idle_timeout):
-        if seconds != defaults.idle_timeout:
-            yield f"http-request set-timeout tunnel {milliseconds(seconds)}" + when(condition)
+def _timeouts(routes: Sequence[ResolvedRoute], defaults: Policy) -> Iterator[str]:
+    for group in by_value(routes, lambda route: route.policy.timeout):
+        if group.value != defaults.timeout:
+            yield group.comment("timeout")
+            yield f"http-request set-timeout server {milliseconds(group.value)}" + when(group.condition)
+    for group in by_value(routes, lambda route: route.policy.idle_timeout):
+        if group.value != defaults.idle_timeout:
+            yield group.comment("idle_timeout")
+            yield f"http-request set-timeout tunnel {milliseconds(group.value)}" + when(group.condition)
 
 
-def _cache(routes: Sequence[Placed], balance: Balance, counter: int) -> Iterator[str]:
+def _cache(routes: Sequence[ResolvedRoute], balance: Balance, counter: int) -> Iterator[str]:
     """Keep what a shared cache may keep (RFC 9111). Where HAProxy's cache does not look at something, rules do."""
-    for seconds, condition in by_value(routes, lambda placed: placed.policy.cache):
+    for group in by_value(routes, lambda route: route.policy.cache):
+        seconds, condition = group.value, group.condition
         if seconds is None:
             continue
+        yield group.comment("cache")
         age = quoted(f"public, max-age={max(1, round(seconds))}")
         silent = "!{ res.hdr(cache-control) -m found }"
         # What a request says of its sender, or asks in a body, may be in the answer, which then is not everybody's.
@@ -219,9 +235,9 @@ def _cache(routes: Sequence[Placed], balance: Balance, counter: int) -> Iterator
         yield f"http-response set-header Cache-Control {age}" + fresh
         yield f"http-response cache-store {cache_name(seconds)}" + when(condition, *kept, f"!{dated}")
         yield f"http-response cache-store {cache_name(seconds)}" + when(condition, *kept, dated, aged)
-    cached = [placed for placed in routes if placed.policy.cache is not None]
+    cached = [route for route in routes if route.policy.cache is not None]
     if cached:
-        # An answer for everybody sets no cookie that keeps one client at its replica.
+        yield "# An answer for everybody sets no cookie that keeps one client at its replica"
         yield "ignore-persist" + when(one_of(cached), "{ method GET HEAD }", "!{ req.fhdr(cookie) -m found }")
 
 
@@ -234,16 +250,17 @@ def changed_table(seconds: float) -> list[str]:
     return [f"stick-table type integer size 100k expire {milliseconds(seconds)} store gpt(1)"]
 
 
-def _compression(routes: Sequence[Placed]) -> Iterator[str]:
-    chosen = [placed for placed in routes if placed.policy.compression]
+def _compression(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
+    chosen = [route for route in routes if route.policy.compression]
     if not chosen:
         return
-    for seconds in sorted({placed.policy.cache for placed in routes if placed.policy.cache is not None}):
+    yield f"# {sources_of(chosen, 'compression')}"
+    for seconds in sorted({route.policy.cache for route in routes if route.policy.cache is not None}):
         yield f"filter cache {cache_name(seconds)}"
     yield "filter compression"
     yield "compression algo gzip"
     yield f"compression type {COMPRESSED}"
-    others = [placed for placed in routes if placed not in chosen]
+    others = [route for route in routes if route not in chosen]
     if others:
         # The filter is the backend's; on these routes it, and the service, must think that nothing is accepted.
         yield f"http-request del-header Accept-Encoding if {one_of(others)}"

@@ -34,7 +34,7 @@ class RenderContext:
     hold: str
     """The Lua script that lets requests wait for a service that sleeps."""
     routes: str
-    lanes: str
+    backends: str
     revoked_tokens: str
     revoked_users: str
     """Maps; as keys, relative to the folder that HAProxy runs in, as an argument of a function cannot hold any path."""

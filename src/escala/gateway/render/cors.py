@@ -4,14 +4,16 @@ from collections.abc import Iterator, Sequence
 
 from escala.gateway.render.rules import by_value, when
 from escala.gateway.render.text import quoted
-from escala.gateway.topology.routes import Placed
+from escala.gateway.topology.routes import ResolvedRoute
 
 
-def preflight(routes: Sequence[Placed]) -> Iterator[str]:
+def preflight(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
     """Note the origin of a request that its route admits, and answer preflight requests: they carry no token."""
-    for cors, condition in by_value(routes, lambda placed: placed.policy.cors):
+    for group in by_value(routes, lambda route: route.policy.cors):
+        cors, condition = group.value, group.condition
         if cors is None:
             continue
+        yield group.comment("cors")
         everybody = "*" in cors.origins
         known = (
             "{ req.fhdr(origin) -m found }"
@@ -30,11 +32,13 @@ def preflight(routes: Sequence[Placed]) -> Iterator[str]:
         yield f"http-request return status 204{words}" + when(condition, asked)
 
 
-def headers(routes: Sequence[Placed]) -> Iterator[str]:
+def headers(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
     """Let the page read the answer, the gateway's own errors too."""
-    for cors, condition in by_value(routes, lambda placed: placed.policy.cors):
+    for group in by_value(routes, lambda route: route.policy.cors):
+        cors, condition = group.value, group.condition
         if cors is None:
             continue
+        yield group.comment("cors")
         admitted = "{ var(txn.origin) -m found }"
         given = {"Access-Control-Allow-Origin": "%[var(txn.origin)]"}
         if cors.expose:

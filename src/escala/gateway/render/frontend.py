@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
-from escala.config import Config
+from escala.config import GatewaySettings
 from escala.config.types import ANY_METHOD
 from escala.gateway.render import cors, limits, tokens
 from escala.gateway.render.context import RenderContext
 from escala.gateway.render.rules import by_value, one_of, refuse, when
 from escala.gateway.render.text import log_format, quoted
-from escala.gateway.topology.lane_names import websocket_lane
-from escala.gateway.topology.routes import Placed, has_hosts, has_websockets, lane_of
+from escala.gateway.topology.backend_names import websocket_backend
+from escala.gateway.topology.routes import ResolvedRoute
+from escala.gateway.topology.topology import Topology
 
 WORKER = "proc.read_at"
 """When a worker's configuration was read, in microseconds: which one a line is from. Unlike %pid never used again."""
@@ -23,7 +24,7 @@ LOG_FIELDS = (
 """A line of the access log, separated by tabs; the path is last, as it may be cut off. ADDRESS is `address_of`'s."""
 
 SEPARATOR = "\\t"
-LONGEST_LINE = 2048
+MAX_LINE = 2048
 
 _BACKSLASH = quoted("\\")
 _AMBIGUOUS = (
@@ -60,69 +61,89 @@ REQUEST_ID = 4 * _RANDOM
 """32 hexadecimal digits, so that it is a trace's id as well (https://www.w3.org/TR/trace-context/)."""
 
 
-def frontend(config: Config, routes: Sequence[Placed], context: RenderContext) -> Iterator[str]:
+def frontend(topology: Topology, context: RenderContext) -> Iterator[str]:
     """Yield the lines of the section."""
-    yield from _listen(config, context)
+    gateway, routes = topology.config.gateway, topology.routes
+    yield from _listen(gateway, context)
+    yield "# A request's id, which is a trace's id as well"
     yield f"unique-id-format {REQUEST_ID}"
     yield "unique-id-header X-Request-ID"
-    yield from _log(config, context)
-    yield from _forwarded(config)
+    yield from _log(gateway, context)
+    yield from _forwarded(gateway)
     yield from _host()
-    if config.gateway.tls is not None and context.redirect is not None:
-        port = "" if config.gateway.bind.port == 443 else f":{config.gateway.bind.port}"
-        there = f"https://%[req.fhdr(host),host_only]{port}%[pathq]"
-        plain = ("!{ ssl_fc }", "!{ var(txn.scheme) -m str https }")  # nor did a proxy in front get it by TLS
-        yield f"http-request redirect location {there} code 308" + when(*plain, "{ req.fhdr(host) -m len gt 0 }")
-        yield refuse(400, _HOSTLESS) + when(*plain)
+    yield from _to_https(gateway, context)
     yield from _handshake()
-    yield from _choose(routes, context)
+    yield from _choose(topology, context)
     yield from _bounds(routes)
     yield from cors.preflight(routes)
-    yield from limits.before_verification(routes)
-    yield from _identify(config)
+    yield from limits.before_verification(topology.limits, routes)
+    yield from _identify(gateway)
     yield from tokens.known()
-    public = [placed for placed in routes if placed.policy.public]
+    public = [route for route in routes if route.policy.public]
+    yield "# Public routes: they need no token, and the rest of this section is about tokens"
     yield f"http-request unset-var(txn.key) if {one_of(public)}"  # nobody has verified it
-    yield f"http-request allow if {one_of(public)}"  # the rest of this section is about tokens
-    yield from tokens.verify(config, routes, context)
-    # An upload that stalls is not malformed: HAProxy gives it the status of a request that it could not read.
+    yield f"http-request allow if {one_of(public)}"
+    yield from tokens.verify(topology, context)
+    yield "# An upload that stalls is not malformed: HAProxy gives it the status of a request that it could not read"
     stalled = ("{ status 400 }", "{ srv_id gt 0 }", "!{ var(txn.answered) -m found }")
     yield "http-after-response set-status 408" + when(*stalled)
     yield "http-after-response set-header X-Request-ID %[unique-id]"
     yield from cors.headers(routes)
-    yield from _headers(config, routes)
-    for placed in routes:
-        if placed.route.split is not None:
-            service, here = placed.route.split.service, one_of([placed])
-            drawn = f"{{ rand(100) lt {placed.route.split.percent} }}"
-            if has_websockets(config, service):
-                yield f"use_backend {websocket_lane(service)}" + when(here, _WEBSOCKET, drawn)
+    yield from _headers(gateway, routes)
+    yield from _use_backends(topology, context)
+
+
+def _use_backends(topology: Topology, context: RenderContext) -> Iterator[str]:
+    """Send the request to the backend of its route; a share of it elsewhere where the route is split."""
+    for route in topology.routes:
+        if route.settings.split is not None:
+            yield f"# {route.where}.split"
+            service, here = route.settings.split.service, one_of([route])
+            drawn = f"{{ rand(100) lt {route.settings.split.percent} }}"
+            if topology.has_websockets(service):
+                yield f"use_backend {websocket_backend(service)}" + when(here, _WEBSOCKET, drawn)
                 drawn = f"!{_WEBSOCKET} {drawn}"
-            yield f"use_backend {lane_of(config, routes, placed, service)}" + when(here, drawn)
-    socketed = [placed for placed in routes if has_websockets(config, placed.service)]
+            yield f"use_backend {topology.backend_for(route, service).name}" + when(here, drawn)
+    socketed = [route for route in topology.routes if topology.has_websockets(route.service)]
     if socketed:
-        condition = "" if len(socketed) == len(routes) else one_of(socketed)
-        lane = websocket_lane(f"%[var(txn.route),map_str({quoted(context.lanes)}),field(1,:)]")
-        yield f"use_backend {lane}" + when(_WEBSOCKET, condition)
-    yield f"use_backend %[var(txn.route),map_str({quoted(context.lanes)})]"
+        yield "# WebSockets have a backend of their own, as they do not count as requests in flight"
+        condition = "" if len(socketed) == len(topology.routes) else one_of(socketed)
+        backend = websocket_backend(f"%[var(txn.route),map_str({quoted(context.backends)}),field(1,:)]")
+        yield f"use_backend {backend}" + when(_WEBSOCKET, condition)
+    yield "# From the route to its backend"
+    yield f"use_backend %[var(txn.route),map_str({quoted(context.backends)})]"
 
 
-def _listen(config: Config, context: RenderContext) -> Iterator[str]:
+def _to_https(gateway: GatewaySettings, context: RenderContext) -> Iterator[str]:
+    if gateway.tls is None or context.redirect is None:
+        return
+    yield "# gateway.tls.redirect: plain HTTP is sent on to HTTPS"
+    port = "" if gateway.bind.port == 443 else f":{gateway.bind.port}"
+    there = f"https://%[req.fhdr(host),host_only]{port}%[pathq]"
+    plain = ("!{ ssl_fc }", "!{ var(txn.scheme) -m str https }")  # nor did a proxy in front get it by TLS
+    yield f"http-request redirect location {there} code 308" + when(*plain, "{ req.fhdr(host) -m len gt 0 }")
+    yield refuse(400, _HOSTLESS) + when(*plain)
+
+
+def _listen(gateway: GatewaySettings, context: RenderContext) -> Iterator[str]:
+    yield f"# gateway.bind: {gateway.bind}; fd@N is a listening socket that the supervisor holds"
     tls = ""
     if context.certificates is not None:
         tls = f" ssl crt {quoted(context.certificates)} alpn h2,http/1.1"
     yield f"bind {context.bind}{tls}"
     if context.redirect is not None:
+        yield "# gateway.tls.redirect"
         yield f"bind {context.redirect}"
-    if config.gateway.proxy_protocol:
-        yield f"tcp-request connection expect-proxy layer4 if {_from_proxy(config)}"
-    # As text, which is written into a header and a line for each request.
+    if gateway.proxy_protocol:
+        yield "# gateway.proxy_protocol"
+        yield f"tcp-request connection expect-proxy layer4 if {_from_proxy(gateway)}"
+    yield "# The client's address as text, for a header and the access log"
     yield "tcp-request session set-var(sess.address) src,concat()"
 
 
-def address_of(config: Config) -> str:
+def address_of(gateway: GatewaySettings) -> str:
     """Return the variable with the client's address: of a connection, or where proxies are believed, of a request."""
-    return "txn.address" if _reads_headers(config) else "sess.address"
+    return "txn.address" if _reads_headers(gateway) else "sess.address"
 
 
 def _host() -> Iterator[str]:
@@ -130,6 +151,7 @@ def _host() -> Iterator[str]:
 
     HAProxy itself refuses two that differ, characters that no host has, and a target for another host than the header.
     """
+    yield "# The Host header (RFC 9112, 3.2): there must be one; an absolute target of HTTP/1.0 is taken for it"
     foreign = "!{ url_beg / } { url -m sub :// } !{ req.ver 2.0 }"  # "GET http://shop.example/x HTTP/1.0"
     authority = "url,field(3,/)"
     yield f"{refuse(400, _USER_INFORMATION)} if {foreign} {{ {authority} -m sub @ }}"
@@ -142,31 +164,33 @@ def _host() -> Iterator[str]:
         yield refuse(400, _HOSTLESS) + when(version, invalid)
 
 
-def _forwarded(config: Config) -> Iterator[str]:
+def _forwarded(gateway: GatewaySettings) -> Iterator[str]:
     """Take from the proxies in front who the client is, the nearest first, until an address is none of theirs."""
-    if not _reads_headers(config):
+    if not _reads_headers(gateway):
         return
+    yield "# gateway.forwarded: what proxies in front say of the client"
     for scheme in ("http", "https"):
         said = f"{{ req.fhdr(x-forwarded-proto) -m str -i {scheme} }}"
-        yield f"http-request set-var(txn.scheme) str({scheme})" + when(_from_proxy(config), said)
+        yield f"http-request set-var(txn.scheme) str({scheme})" + when(_from_proxy(gateway), said)
     readable = ""  # what stands before an entry that is no address is anybody's word
     for hop in range(1, _HOPS + 1):
-        yield f"http-request set-src req.hdr_ip(x-forwarded-for,-{hop})" + when(_from_proxy(config), readable)
+        yield f"http-request set-src req.hdr_ip(x-forwarded-for,-{hop})" + when(_from_proxy(gateway), readable)
         readable = f"{{ req.hdr_ip(x-forwarded-for,-{hop}) -m found }}"
     yield "http-request set-var(txn.address) src,concat()"
 
 
-def _reads_headers(config: Config) -> bool:
+def _reads_headers(gateway: GatewaySettings) -> bool:
     """Whether proxies say in headers who the client is."""
-    return bool(config.gateway.forwarded) and not config.gateway.proxy_protocol
+    return bool(gateway.forwarded) and not gateway.proxy_protocol
 
 
-def _from_proxy(config: Config) -> str:
-    return f"{{ src {' '.join(config.gateway.forwarded)} }}"
+def _from_proxy(gateway: GatewaySettings) -> str:
+    return f"{{ src {' '.join(gateway.forwarded)} }}"
 
 
 def _handshake() -> Iterator[str]:
     """Refuse a WebSocket handshake that is none (RFC 6455, section 4.1); HAProxy itself refuses one without a key."""
+    yield "# WebSocket handshakes (RFC 6455, 4.1)"
     yield "http-request set-var(txn.upgrade) req.fhdr(upgrade)"
     detail = "A WebSocket begins with a GET request without a body."
     bodies = ("{ req.fhdr(content-length) -m int gt 0 }", "{ req.fhdr(transfer-encoding) -m found }")
@@ -177,25 +201,28 @@ def _handshake() -> Iterator[str]:
         yield "http-request del-header Upgrade" + when("{ var(txn.upgrade) -m found }", body)
 
 
-def _log(config: Config, context: RenderContext) -> Iterator[str]:
+def _log(gateway: GatewaySettings, context: RenderContext) -> Iterator[str]:
     if context.access_log is None:
+        yield "# gateway.access_log.enabled = false"
         yield "no log"
         return
-    yield f"log {context.access_log} len {LONGEST_LINE} format raw local0"
-    fields = SEPARATOR.join(LOG_FIELDS).replace("ADDRESS", address_of(config))
+    yield "# The access log: to the collector, by a pipe"
+    yield f"log {context.access_log} len {MAX_LINE} format raw local0"
+    fields = SEPARATOR.join(LOG_FIELDS).replace("ADDRESS", address_of(gateway))
     yield f'log-format "{fields}"'
 
 
-def _choose(routes: Sequence[Placed], context: RenderContext) -> Iterator[str]:
+def _choose(topology: Topology, context: RenderContext) -> Iterator[str]:
     """Set txn.route, and refuse paths that one reads differently from another.
 
     What is checked here must be what the service sees, so a path that leads elsewhere once it is decoded is refused.
     """
-    as_is = [placed for placed in routes if placed.policy.paths == "as-is"]
+    as_is = [route for route in topology.routes if route.policy.paths == "as-is"]
     readings = {"decoded": _DECODED, **(_READINGS if as_is else {})}
     routes_map = quoted(context.routes)
     special = "{ path -m sub % ; // }"
-    if has_hosts(routes):
+    yield "# The route: by host and the longest prefix in routes.map; and for servers that read a path otherwise"
+    if topology.has_hosts:
         yield "http-request set-var(txn.host) req.fhdr(host),lower,field(1,:),rtrim(.)"
         yield "http-request set-var(txn.parent) var(txn.host),field(2,.,0)"
         yield from _by_host("route", "path", routes_map)
@@ -206,6 +233,7 @@ def _choose(routes: Sequence[Placed], context: RenderContext) -> Iterator[str]:
         yield f"http-request set-var(txn.route) path,concat(/),map_beg({routes_map})"
         route_of = {name: f"{path},concat(/),map_beg({routes_map},-)" for name, path in readings.items()}
     elsewhere = {name: f"{route},strcmp(txn.route),bool -m bool" for name, route in route_of.items()}
+    yield "# ambiguous: the path has more than one reading, so it might pass the rules of one route and reach another"
     always = (
         f"path -m sub {_BACKSLASH}",
         "path -m sub -i %5c %00",
@@ -217,6 +245,7 @@ def _choose(routes: Sequence[Placed], context: RenderContext) -> Iterator[str]:
         yield f"acl ambiguous {meaning}"
     suspicious = f"{{ path -m sub % ; // /. {_BACKSLASH} }}"  # spares most paths the rest
     if as_is:
+        yield '# misleading: the same for routes with paths = "as-is", where all readings must lead to one route'
         for meaning in (*always, "path,url_dec,concat(/) -m sub /../ /./", *(elsewhere[name] for name in _READINGS)):
             yield f"acl misleading {meaning}"
         yield refuse(400, _MISLEADING) + when(suspicious, one_of(as_is), "misleading")
@@ -237,28 +266,31 @@ def _by_host(name: str, path: str, routes_map: str, *conditions: str, otherwise:
     yield f"http-request set-var(txn.{name}) {anywhere}" + when(*conditions, missing)
 
 
-def _bounds(routes: Sequence[Placed]) -> Iterator[str]:
-    for methods, condition in by_value(routes, lambda placed: placed.policy.methods):
-        allow = ("Allow", ", ".join(methods))
-        if methods == ANY_METHOD:  # but for what asks for a tunnel to somewhere else
-            yield refuse(405, "This method is not allowed here.") + when(condition, "{ method CONNECT }")
+def _bounds(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
+    for methods in by_value(routes, lambda route: route.policy.methods):
+        yield methods.comment("methods")
+        if methods.value == ANY_METHOD:  # but for what asks for a tunnel to somewhere else
+            yield refuse(405, "This method is not allowed here.") + when(methods.condition, "{ method CONNECT }")
             continue
-        refusal = refuse(405, "This method is not allowed here.", allow)
+        refusal = refuse(405, "This method is not allowed here.", ("Allow", ", ".join(methods.value)))
         # A preflight request asks about a method; it is none of the route's.
-        asking = "!{ req.fhdr(access-control-request-method) -m found }" if "OPTIONS" not in methods else ""
-        yield refusal + when(condition, f"!{{ method {' '.join(methods)} }}", asking)
-    for most, condition in by_value(routes, lambda placed: placed.policy.max_body):
-        refusal = refuse(413, f"The body is larger than the {most} bytes allowed.")
-        yield refusal + when(condition, f"{{ req.fhdr(content-length),set-var(txn.length) -m int gt {most} }}")
+        asking = "!{ req.fhdr(access-control-request-method) -m found }" if "OPTIONS" not in methods.value else ""
+        yield refusal + when(methods.condition, f"!{{ method {' '.join(methods.value)} }}", asking)
+    for bodies in by_value(routes, lambda route: route.policy.max_body):
+        yield bodies.comment("max_body")
+        refusal = refuse(413, f"The body is larger than the {bodies.value} bytes allowed.")
+        length = f"{{ req.fhdr(content-length),set-var(txn.length) -m int gt {bodies.value} }}"
+        yield refusal + when(bodies.condition, length)
 
 
-def _identify(config: Config) -> Iterator[str]:
+def _identify(gateway: GatewaySettings) -> Iterator[str]:
     """Replace what clients claim about themselves by what is so."""
+    yield "# What only the gateway says of a client: it is removed, and set anew"
     yield f"http-request del-header {_CLAIMS} -m reg"
     # No X-Forwarded-Host: the Host header arrives as the client sent it.
-    yield f"http-request add-header X-Forwarded-For %[var({address_of(config)})]"
-    scheme = "https" if config.gateway.tls else "http"
-    said = "{ var(txn.scheme) -m found }" if _reads_headers(config) else ""
+    yield f"http-request add-header X-Forwarded-For %[var({address_of(gateway)})]"
+    scheme = "https" if gateway.tls else "http"
+    said = "{ var(txn.scheme) -m found }" if _reads_headers(gateway) else ""
     if said:
         yield f"http-request add-header X-Forwarded-Proto %[var(txn.scheme)] if {said}"
     yield f"http-request add-header X-Forwarded-Proto {scheme}" + when(f"!{said}" if said else "")
@@ -267,14 +299,16 @@ def _identify(config: Config) -> Iterator[str]:
     yield f"http-request set-header traceparent 00-%ID-%[unique-id,bytes(16,16)]-01 if {lost}"
 
 
-def _headers(config: Config, routes: Sequence[Placed]) -> Iterator[str]:
+def _headers(gateway: GatewaySettings, routes: Sequence[ResolvedRoute]) -> Iterator[str]:
     """Add response headers that the service does not set itself."""
-    names = sorted({name for placed in routes for name in placed.policy.headers})
-    for name in names:
-        for value, condition in by_value(routes, lambda placed, name=name: placed.policy.headers.get(name)):  # type: ignore[misc]
-            if value is not None:
+    yield "# headers: Escala's own for browsers, and those of gateway, services and routes"
+    for name in sorted({name for route in routes for name in route.policy.headers}):
+        for group in by_value(routes, lambda route, name=name: route.policy.headers.get(name)):  # type: ignore[misc]
+            if group.value is not None:
                 absent = f"!{{ res.fhdr({name}) -m found }}"
-                yield f"http-after-response add-header {name} {quoted(log_format(value))}" + when(condition, absent)
-    if config.gateway.tls is not None and config.gateway.tls.hsts is not None:
-        seconds = round(config.gateway.tls.hsts)
+                rule = f"http-after-response add-header {name} {quoted(log_format(group.value))}"
+                yield rule + when(group.condition, absent)
+    if gateway.tls is not None and gateway.tls.hsts is not None:
+        yield "# gateway.tls.hsts"
+        seconds = round(gateway.tls.hsts)
         yield f'http-after-response set-header Strict-Transport-Security "max-age={seconds}" if {{ ssl_fc }}'

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from escala.config import RouteSettings
 from escala.gateway.render.rules import one_of, when
 from escala.gateway.render.text import quoted, regex
-from escala.gateway.topology.routes import Placed
+from escala.gateway.topology.routes import ResolvedRoute
 from escala.http.internal_headers import PREFIX
 
 _BACK = "\\"  # before the number of a group of a regular expression
@@ -22,26 +22,28 @@ def root_of(route: RouteSettings) -> str | None:
     return route.prefix.removesuffix(inner) if route.prefix.endswith(inner) else None
 
 
-def rewrite(routes: Sequence[Placed]) -> Iterator[str]:
+def rewrite(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
     """Replace a route's prefix by what it says in `to`."""
-    for placed, inner in _rewritten(routes):
-        prefix = placed.route.prefix
+    for route, inner in _rewritten(routes):
+        prefix = route.settings.prefix
+        yield f"# {route.where}.to = {route.settings.to}"
         if not inner and prefix:  # nothing would be left of a path that is the prefix itself
-            yield f"http-request set-path / if {one_of([placed])} {{ path {prefix} }}"
+            yield f"http-request set-path / if {one_of([route])} {{ path {prefix} }}"
         pattern = quoted(f"^{regex(prefix)}(/.*)?$" if inner else f"^{regex(prefix)}(/.*)$")
-        yield f"http-request replace-path {pattern} {quoted(f'{inner}{_BACK}1')} if {one_of([placed])}"
-        if root := root_of(placed.route):
-            yield f"http-request set-header {PREFIX} {root} if {one_of([placed])}"
+        yield f"http-request replace-path {pattern} {quoted(f'{inner}{_BACK}1')} if {one_of([route])}"
+        if root := root_of(route.settings):
+            yield f"http-request set-header {PREFIX} {root} if {one_of([route])}"
 
 
-def rewrite_back(routes: Sequence[Placed]) -> Iterator[str]:
+def rewrite_back(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
     """Let links, redirects and cookies within the service lead to where clients reach it."""
     rewritten = list(_rewritten(routes))
     if rewritten:
         yield "http-request set-var(txn.authority) req.fhdr(host)"
-    for placed, inner in rewritten:
+    for route, inner in rewritten:
+        yield f"# {route.where}.to: links, redirects and cookies of the answer"
         for place in _PLACES:
-            yield from _rewrite_header(placed, inner, place)
+            yield from _rewrite_header(route, inner, place)
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ _MARK = "escala-public:"
 """Stands for the prefix in a path that has it already, while the others get it."""
 
 
-def _rewrite_header(placed: Placed, inner: str, place: _Place) -> Iterator[str]:
-    here = when(one_of([placed]), *place.conditions)
-    public, before = placed.route.prefix, f"^({place.before})"
+def _rewrite_header(route: ResolvedRoute, inner: str, place: _Place) -> Iterator[str]:
+    here = when(one_of([route]), *place.conditions)
+    public, before = route.settings.prefix, f"^({place.before})"
     # The prefix is the third group where what stands before has one of its own.
     rest = 2 + place.before.count("(")
     end = "([/?#;>\"'].*|)$"
@@ -82,7 +84,7 @@ def _rewrite_header(placed: Placed, inner: str, place: _Place) -> Iterator[str]:
     def rule(pattern: str, replacement: str, condition: str = here) -> str:
         return f"http-response {place.action} {place.header} {quoted(pattern)} {quoted(replacement)}{condition}"
 
-    if root_of(placed.route):
+    if root_of(route.settings):
         yield rule(f"{before}{regex(public)}{end}", f"{_BACK}1{_MARK}{_BACK}{rest}")
     if inner:
         yield rule(f"{before}{regex(inner)}{end}", f"{_BACK}1{public}{_BACK}{rest}")
@@ -90,11 +92,11 @@ def _rewrite_header(placed: Placed, inner: str, place: _Place) -> Iterator[str]:
         yield rule(f"{before}(/[^/;].*)$", f"{_BACK}1{public}{_BACK}{rest}")
     else:
         yield rule(f"{before}(/[^/].*|/)$", f"{_BACK}1{public}{_BACK}{rest}")
-    if root_of(placed.route):
-        yield rule(f"{before}{_MARK}(.*)$", f"{_BACK}1{public}{_BACK}{rest}", when(one_of([placed])))
+    if root_of(route.settings):
+        yield rule(f"{before}{_MARK}(.*)$", f"{_BACK}1{public}{_BACK}{rest}", when(one_of([route])))
 
 
-def _rewritten(routes: Sequence[Placed]) -> Iterator[tuple[Placed, str]]:
-    for placed in routes:
-        if placed.route.to is not None:
-            yield placed, placed.route.to.rstrip("/")
+def _rewritten(routes: Sequence[ResolvedRoute]) -> Iterator[tuple[ResolvedRoute, str]]:
+    for route in routes:
+        if route.settings.to is not None:
+            yield route, route.settings.to.rstrip("/")

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from escala.gateway.render.text import problem, quoted
-from escala.gateway.topology.routes import Placed
+from escala.gateway.topology.routes import ResolvedRoute, sources_of
 
 _MOST = 24
 """Words of a list within a line; HAProxy takes 64 words a line (MAX_LINE_ARGS), and a line has others too."""
@@ -15,18 +16,32 @@ _LONG_LIST = re.compile(rf"\{{ (\S+ -m str --|method|src) ((?:[^\s{{}}\"]+ ){{{_
 Value = TypeVar("Value", bound=Hashable)
 
 
-def by_value(routes: Sequence[Placed], value_of: Callable[[Placed], Value]) -> Iterator[tuple[Value, str]]:
-    """Yield each value that routes have, with the condition under which it holds: "" where it holds for all."""
-    groups: dict[Value, list[Placed]] = {}
-    for placed in routes:
-        groups.setdefault(value_of(placed), []).append(placed)
+@dataclass(frozen=True)
+class Group(Generic[Value]):
+    """The routes that have the same value of something."""
+
+    value: Value
+    condition: str
+    """Under which it holds: "" where it holds for all routes."""
+    routes: Sequence[ResolvedRoute]
+
+    def comment(self, key: str) -> str:
+        """Say where escala.toml sets this key for these routes."""
+        return f"# {sources_of(self.routes, key)}"
+
+
+def by_value(routes: Sequence[ResolvedRoute], value_of: Callable[[ResolvedRoute], Value]) -> Iterator[Group[Value]]:
+    """Yield each value that routes have, with the routes that have it."""
+    groups: dict[Value, list[ResolvedRoute]] = {}
+    for route in routes:
+        groups.setdefault(value_of(route), []).append(route)
     for value, members in groups.items():
-        yield value, "" if len(groups) == 1 else one_of(members)
+        yield Group(value, "" if len(groups) == 1 else one_of(members), members)
 
 
-def one_of(routes: Sequence[Placed]) -> str:
+def one_of(routes: Sequence[ResolvedRoute]) -> str:
     """Return the condition that a request's route is one of these."""
-    return f"{{ var(txn.route) -m str -- {' '.join(sorted(placed.name for placed in routes))} }}"
+    return f"{{ var(txn.route) -m str -- {' '.join(sorted(route.name for route in routes))} }}"
 
 
 def when(*conditions: str) -> str:

@@ -8,37 +8,39 @@ empties the table then, so no order of the two leaves a row behind. docs/session
 
 from collections.abc import Iterator, Sequence
 
-from escala.auth.tokens import LONGEST_TOKEN, TYPE
-from escala.config import Config
+from escala.auth.tokens import MAX_TOKEN, TYPE
 from escala.gateway.render import limits
 from escala.gateway.render.context import Key, RenderContext
 from escala.gateway.render.rules import by_value, refuse, when
 from escala.gateway.render.text import quoted
-from escala.gateway.topology.routes import Placed
+from escala.gateway.topology.routes import ResolvedRoute
+from escala.gateway.topology.topology import Topology
 
 TABLE = "escala.tokens"
 REFUSED = "escala.refused"
 """Counts, by address, the requests that were refused over a token that was not remembered."""
 
 _SEVERAL = "The request has more than one token."
-_SPELLED = "A token is written: Bearer, one blank, the token without padding."
+_SPELLED = "The Authorization header is malformed: expected Bearer, one space, and the token without padding."
 _REVOKED = "The token was revoked."
 _BITS = 32  # of a general purpose tag (gpt) of a stick table
 
 
-def scopes_of(routes: Sequence[Placed]) -> list[str]:
-    """Return all scopes that routes ask for; a scope's place in the list is its bit."""
-    return sorted({scope for placed in routes for scope in placed.policy.scopes})
-
-
-def table(config: Config, routes: Sequence[Placed]) -> list[str]:
-    words = 1 + -(-len(scopes_of(routes)) // _BITS)
-    seconds = max(1, round(config.auth.remember_for))
-    return [f"stick-table type binary len 32 size {config.auth.remember} expire {seconds}s store gpt({words})"]
+def table(topology: Topology) -> list[str]:
+    auth = topology.config.auth
+    words = 1 + -(-len(topology.scopes) // _BITS)
+    seconds = max(1, round(auth.remember_for))
+    return [
+        "# Verified tokens, by the SHA-256 of the Authorization header; size and expire: auth.remember, remember_for",
+        f"stick-table type binary len 32 size {auth.remember} expire {seconds}s store gpt({words})",
+    ]
 
 
 def refused_table() -> list[str]:
-    return ["stick-table type ipv6 size 100000 expire 10s store gpc(1),gpc_rate(1,1s)"]
+    return [
+        "# Wrong tokens by address: auth.wrong_tokens",
+        "stick-table type ipv6 size 100000 expire 10s store gpc(1),gpc_rate(1,1s)",
+    ]
 
 
 def known() -> Iterator[str]:
@@ -47,6 +49,7 @@ def known() -> Iterator[str]:
     A connection keeps its last Authorization header and that one's digest, as the next request mostly has the same.
     The two are only ever set together, in one expression; txn.key comes from this request's own header or not at all.
     """
+    yield "# A token that was verified before is only looked up; it skips the rest of this section"
     same = "{ req.fhdr(authorization),strcmp(sess.authorization) -m int eq 0 }"
     yield "http-request set-var(txn.key) var(sess.key)" + when(same)
     digest = "req.fhdr(authorization),set-var(sess.authorization),sha2(256),set-var(sess.key)"
@@ -56,8 +59,9 @@ def known() -> Iterator[str]:
     yield "http-request allow" + when(remembered, "{ req.fhdr_cnt(authorization) eq 1 }")
 
 
-def verify(config: Config, routes: Sequence[Placed], context: RenderContext) -> Iterator[str]:
+def verify(topology: Topology, context: RenderContext) -> Iterator[str]:
     """Check a token that is not remembered, and remember it."""
+    yield "# A token that is not in the table of verified ones: check it, and remember it"
     yield "http-request set-var(txn.bearer) http_auth_bearer"
     for several in ("{ req.fhdr_cnt(authorization) gt 1 }", "{ req.fhdr(authorization) -m sub , }"):
         yield refused(_SEVERAL) + when(several)
@@ -66,46 +70,52 @@ def verify(config: Config, routes: Sequence[Placed], context: RenderContext) -> 
     yield refused(_SPELLED) + when("{ http_auth_bearer -m found }", f"!{spelled}")
     missing = refuse(401, "This needs an access token.", ("WWW-Authenticate", "Bearer"))
     yield missing + when("!{ var(txn.bearer) -m len gt 0 }")
-    yield refused("The token is too long.") + when(f"{{ var(txn.bearer) -m len gt {LONGEST_TOKEN} }}")
-    yield from _within_budget(config, routes)
+    yield refused("The token is too long.") + when(f"{{ var(txn.bearer) -m len gt {MAX_TOKEN} }}")
+    yield from _within_budget(topology)
     yield from _signature(context.keys)
     yield "http-request set-var(txn.claims) var(txn.bearer),field(2,.),ub64dec"
-    for claim, expected in (("iss", config.issuer), ("aud", config.audience)):
+    for claim, expected in (("iss", topology.config.issuer), ("aud", topology.config.audience)):
         right = f"!{{ var(txn.claims),json_query('$.{claim}') -m str -- {quoted(expected)} }}"
         yield refused(f"The token is for another system ({claim}).") + when(right)
-    yield from _times(config)
+    yield from _times(topology.config.auth.max_ttl)
     yield from _revoked(context)
-    yield from _remember(config, routes, context)
+    yield from _remember(topology, context)
     yield "http-request set-var(txn.verified) bool(true)"
 
 
-def _within_budget(config: Config, routes: Sequence[Placed]) -> Iterator[str]:
+def _within_budget(topology: Topology) -> Iterator[str]:
     """Refuse addresses that send so many wrong tokens that verifying them would slow others down.
 
     What is refused here is not counted, so a good token passes as soon as the wrong ones are fewer.
     """
-    counter = limits.counters(routes) + 1
-    above = f"{{ {limits.ADDRESS},table_gpc_rate(0,{REFUSED}) gt {config.auth.wrong_tokens} }}"
+    yield "# auth.wrong_tokens: an address that sends more wrong tokens a second gets 429"
+    counter = topology.limit_counters + 1
+    above = f"{{ {limits.ADDRESS},table_gpc_rate(0,{REFUSED}) gt {topology.config.auth.wrong_tokens} }}"
     yield refuse(429, "Too many wrong tokens came from this address.", ("Retry-After", "1")) + when(above)
     yield f"http-request track-sc{counter} {limits.ADDRESS} table {REFUSED}"
     wrong = (f"{{ sc_tracked({counter}) }}", "!{ var(txn.verified) -m bool }")
     yield f"http-after-response sc-inc-gpc(0,{counter})" + when(*wrong)
 
 
-def granted(routes: Sequence[Placed], reaching: Sequence[Placed]) -> Iterator[str]:
-    """Refuse, for the routes that reach a backend, tokens that lack a scope of the route."""
-    places = {scope: divmod(bit, _BITS) for bit, scope in enumerate(scopes_of(routes))}
-    for scopes, condition in by_value(reaching, lambda placed: placed.policy.scopes):
+def granted(scopes: Sequence[str], reaching: Sequence[ResolvedRoute]) -> Iterator[str]:
+    """Refuse, for the routes that reach a backend, tokens that lack a scope of the route.
+
+    A scope's place in the list of all `scopes` is its bit.
+    """
+    places = {scope: divmod(bit, _BITS) for bit, scope in enumerate(scopes)}
+    for group in by_value(reaching, lambda route: route.policy.scopes):
         masks: dict[int, int] = {}
-        for scope in scopes:
+        for scope in group.value:
             word, bit = places[scope]
             masks[word] = masks.get(word, 0) | 1 << bit
-        needed = " ".join(scopes)
+        if group.value:
+            yield group.comment("scopes")
+        needed = " ".join(group.value)
         challenge = ("WWW-Authenticate", f'Bearer error="insufficient_scope", scope="{needed}"')
         refusal = refuse(403, f"This needs the scopes: {needed}.", challenge)
         for word, mask in masks.items():
             held = f"!{{ var(txn.key),table_gpt({word + 1},{TABLE}),and({mask}) -m int eq {mask} }}"
-            yield refusal + when(condition, held)
+            yield refusal + when(group.condition, held)
 
 
 def refused(detail: str) -> str:
@@ -115,6 +125,7 @@ def refused(detail: str) -> str:
 
 def _signature(keys: Sequence[Key]) -> Iterator[str]:
     """Each key verifies tokens that name it, with the one algorithm that is its own."""
+    yield "# The signature, with the key and the algorithm that the key is for (RFC 8725, 3.1)"
     for name in ("alg", "typ", "kid"):
         yield f"http-request set-var(txn.{name}) var(txn.bearer),jwt_header_query('$.{name}')"
     foreign = refused("The token is not an access token of this system.")
@@ -131,10 +142,11 @@ def _signature(keys: Sequence[Key]) -> Iterator[str]:
     yield refused("The signature of the token is wrong.") + when("!{ var(txn.signed) -m int eq 1 }")
 
 
-def _times(config: Config) -> Iterator[str]:
+def _times(max_ttl: float) -> Iterator[str]:
+    yield "# exp, auth.max_ttl, nbf"
     yield "http-request set-var(txn.until) var(txn.claims),json_query('$.exp','int')"
     yield refused("The token has expired.") + when("!{ var(txn.until),sub(txn.now) -m int gt 0 }")
-    longest = round(config.auth.max_ttl)
+    longest = round(max_ttl)
     yield refused("The token is valid for too long.") + when(f"{{ var(txn.until),sub(txn.now) -m int gt {longest} }}")
     early = "{ var(txn.claims),json_query('$.nbf','int'),sub(txn.now) -m int gt 0 }"
     yield refused("The token is not valid yet.") + when(early)
@@ -142,6 +154,7 @@ def _times(config: Config) -> Iterator[str]:
 
 def _revoked(context: RenderContext) -> Iterator[str]:
     """Refuse revoked tokens. The maps' keys are SHA-256 in hexadecimal digits, as an identifier may hold anything."""
+    yield "# `escala revoke`: the maps hold SHA-256 of jti and sub"
     for name, claim in (("subject", "sub"), ("id", "jti")):
         yield f"http-request set-var(txn.{name}) var(txn.claims),json_query('$.{claim}')"
         yield refused("The token lacks sub or jti.") + when(f"!{{ var(txn.{name}) -m found }}")
@@ -157,13 +170,14 @@ def _is_revoked(context: RenderContext) -> Iterator[tuple[str, ...]]:
     yield (f"{{ {since},set-var(txn.since) -m found }}", f"!{later}")
 
 
-def _remember(config: Config, routes: Sequence[Placed], context: RenderContext) -> Iterator[str]:
-    scopes = scopes_of(routes)
+def _remember(topology: Topology, context: RenderContext) -> Iterator[str]:
+    scopes = topology.scopes
+    yield "# Remember the token: until when it is good, and a bit for each scope that it holds"
     if scopes:
-        # Blanks around the list make every scope a whole word.
+        # Spaces around the list make every scope a whole word.
         yield "http-request set-var(txn.scope) var(txn.claims),json_query('$.scope')"
         yield 'http-request set-var-fmt(txn.scope) " %[var(txn.scope)] "'
-    seconds = max(1, round(config.auth.remember_for))
+    seconds = max(1, round(topology.config.auth.remember_for))
     again = f"{{ var(txn.until),sub(txn.now) -m int gt {seconds} }}"
     yield f"http-request set-var(txn.until) var(txn.now),add({seconds})" + when(again)
     yield f"http-request track-sc0 var(txn.key) table {TABLE}"

@@ -1,123 +1,157 @@
-"""`escala apply`: from the configuration that runs to the one in the file, without a dropped request.
+"""`escala apply`: from the project that runs to the one in the file, without a dropped request.
 
-The order makes it safe: read and validate, let HAProxy check, start what is new and wait until it is ready, switch the
-routes, and only then let go of what is no longer wanted, and begin to roll out the services whose replicas would be
-others now. Until the switch a failure leaves everything as it was.
+The order makes it safe. Read and validate, let HAProxy check, start what is new and wait until it is ready, let HAProxy
+switch, and only then commit: let go of what is no longer wanted, and roll out the services whose replicas would be
+others now. Nothing of the running project changes before the switch, so a failure has nothing to undo.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 
-from escala.config import Config
-from escala.config.difference import Change, difference
+from escala.config.difference import Change, difference, without_restart
 from escala.control.messages import Applied
-from escala.errors import EscalaError
-from escala.gateway.haproxy.configuration import Gateway, Plan
-from escala.gateway.haproxy.membership import Balancer
+from escala.errors import OperationRefused
+from escala.events import ConfigurationApplied, Emit
+from escala.gateway.haproxy.configuration import Configuration, Plan
+from escala.gateway.haproxy.membership import Membership
 from escala.project.project import Project
-from escala.supervisor.changes.rollout_registry import Rollouts
-from escala.supervisor.replicas.spec import services
-from escala.supervisor.replicas.table import Replicas, require_sockets
+from escala.supervisor.changes.operation import Operation
+from escala.supervisor.changes.rollout_registry import RolloutRegistry
+from escala.supervisor.replicas.endpoints import Endpoints
+from escala.supervisor.replicas.locks import ServiceLocks
+from escala.supervisor.replicas.table import ReplicaTable
 
 
-class Application:
-    """`adopt` makes a project the one that runs."""
+@dataclass(frozen=True)
+class Proposal:
+    """What the file says, beside the project that runs."""
 
+    before: Project
+    wanted: Project
+    """With the settings that only a restart takes over as they are in the running project."""
+    changes: list[Change]
+    rolling: list[str]
+    """Services whose replicas would be others."""
+
+    @property
+    def applied(self) -> Applied:
+        return Applied(self.changes, self.rolling)
+
+    @property
+    def fresh(self) -> set[str]:
+        return self.wanted.config.services.keys() - self.before.config.services.keys()
+
+    @property
+    def gone(self) -> set[str]:
+        return self.before.config.services.keys() - self.wanted.config.services.keys()
+
+    @property
+    def recounted(self) -> set[str]:
+        """Services that are to have another number of replicas."""
+        before, wanted = self.before.config.services, self.wanted.config.services
+        return {name for name in before.keys() & wanted.keys() if before[name].replicas != wanted[name].replicas}
+
+    @property
+    def touched(self) -> set[str]:
+        return {*self.rolling, *self.fresh, *self.gone, *self.recounted}
+
+
+class ApplyOperation:
     def __init__(
         self,
-        gateway: Gateway,
-        balancer: Balancer,
-        replicas: Replicas,
-        rollouts: Rollouts,
-        adopt: Callable[[Project], None],
+        configuration: Configuration,
+        membership: Membership,
+        replicas: ReplicaTable,
+        rollouts: RolloutRegistry,
+        locks: ServiceLocks,
+        emit: Emit,
     ) -> None:
-        self._gateway = gateway
-        self._balancer = balancer
+        self._configuration = configuration
+        self._membership = membership
         self._replicas = replicas
         self._rollouts = rollouts
-        self._adopt = adopt
-        self._turn = asyncio.Lock()
-        self._pending: list[Change] = []
-        """What was taken over, but takes effect only after a restart."""
+        self._locks = locks
+        self._emit = emit
+        self._applying = False
 
-    def read(self, project: Project) -> tuple[Project, Applied]:
-        """Read the file of a running project again; return what it says and what is different. Raises ConfigError."""
-        wanted = Project.open(project.file, settings=project.settings, single=project.single)
-        changes = difference(project.config, wanted.config)
-        return wanted, Applied(changes + self._still_pending(changes), self._rollouts.outdated(wanted))
+    async def read(self) -> Proposal:
+        """Read the project's file again, and compare it with what runs. Raises ConfigError."""
+        before = self._replicas.project
+        opened = await asyncio.to_thread(Project.open, before.file, settings=before.settings, single=before.single)
+        config = without_restart(before.config, opened.config)
+        wanted = replace(opened, config=config, layout=before.layout)
+        rolling = [name for name in config.services if self._replicas.would_differ(name, wanted)]
+        return Proposal(before, wanted, difference(before.config, opened.config), rolling)
 
-    async def apply(self, project: Project) -> Applied:
-        """Take over what the project's file says now, and begin to roll out what that changes in replicas."""
-        async with self._turn:
-            wanted, applied = await asyncio.to_thread(self.read, project)
-            for service in {*applied.rolling, *_recounted(project.config, wanted.config)}:
-                self._rollouts.require_none(service)
-            if wanted.config != project.config:
-                await self._take_over(project, wanted, applied)
-            for service in applied.rolling:
-                self._rollouts.start(service, wanted)
-            return applied
+    async def run(self, operation: Operation) -> None:
+        """Take over what the file says, and roll out what that changes in replicas."""
+        with self._alone(), ExitStack() as locked:
+            operation.report("reading the file")
+            proposal = await self.read()
+            operation.services = sorted(proposal.touched)
+            locked.enter_context(self._locks.hold(proposal.touched, f"apply (operation {operation.id})"))
+            await self._switch(proposal, operation)
+            operation.applied = proposal.applied
+            operation.report("the gateway has switched")
+            if proposal.changes:
+                self._emit(ConfigurationApplied(len(proposal.changes)))
+            await self._rollouts.roll_all(dict.fromkeys(proposal.rolling, proposal.wanted), operation.report)
 
-    async def _take_over(self, project: Project, wanted: Project, applied: Applied) -> None:
-        require_sockets(wanted)
-        present = self._replicas.backends()
-        plan = Plan(wanted.config, {**self._replicas.services, **services(wanted.config)}, present)
-        await asyncio.to_thread(self._gateway.check, plan)
-        fresh = wanted.config.services.keys() - project.config.services.keys()
-        await self._start(project, wanted, fresh)
-        for service in applied.rolling:
-            self._replicas.hold(service)
-        self._adopt(wanted)
-        for service in wanted.config.services.keys() - set(applied.rolling):
-            self._replicas.release(service, wanted)  # the same for the process, but not for how long it may take
-        try:
-            await self._balancer.reload()
-        except EscalaError:
-            self._adopt(project)
-            self._let_go(fresh)
-            raise
-        self._count(project.config, wanted.config)
-        self._let_go(project.config.services.keys() - wanted.config.services.keys())
-        self._pending = [change for change in applied.changes if change.later]
-
-    def _still_pending(self, changes: Sequence[Change]) -> list[Change]:
-        """Return what earlier applications left for a restart, unless it has been changed (back) since."""
-        again = {change.key for change in changes}
-        return [change for change in self._pending if change.key not in again]
-
-    async def _start(self, project: Project, wanted: Project, fresh: set[str]) -> None:
-        """Start the services that are new, beside those that run; take them away again where one cannot start."""
-        if not fresh:
+    async def _switch(self, proposal: Proposal, operation: Operation) -> None:
+        wanted = proposal.wanted
+        if wanted.config == proposal.before.config:
             return
-        both = wanted.config.model_copy(update={"services": {**project.config.services, **wanted.config.services}})
-        self._replicas.project = replace(wanted, config=both)
+        Endpoints(wanted).require_sockets()
+        operation.report("checking")
+        await self._configuration.check(self._plan(wanted))
+        with self._started(proposal.fresh):
+            operation.report("starting new services")
+            await self._start(wanted, proposal.fresh)
+            operation.report("switching")
+            await self._membership.reload(lambda: self._plan(wanted), lambda: self._commit(proposal))
+        for name in proposal.recounted:
+            rules = wanted.config.services[name].replicas
+            count = len(self._replicas.staying(name))
+            self._replicas.scale(name, min(max(count, rules.min), rules.most))
+        for name in proposal.gone:
+            self._replicas.dismiss(name)
+
+    def _plan(self, project: Project) -> Plan:
+        return Plan(project.topology, self._replicas.servers(project.topology))
+
+    async def _start(self, wanted: Project, fresh: Iterable[str]) -> None:
+        """Start the services that are new, beside those that run, and wait until each has a replica that is ready."""
+        asked = [
+            self._replicas.add(name, wanted) for name in fresh for _ in range(wanted.config.services[name].replicas.min)
+        ]
+        await asyncio.gather(*(self._replicas.wait_ready(name) for name in {replica.service for replica in asked}))
+
+    def _commit(self, proposal: Proposal) -> None:
+        """Let the wanted project be the one that runs; replicas that are to be rolled out stay as they are for now."""
+        for name in proposal.rolling:
+            self._replicas.adopt(name, self._replicas.release_of(name))
+        self._replicas.commit(proposal.wanted)
+        for name in proposal.wanted.topology.services.keys() - set(proposal.rolling):
+            self._replicas.adopt(name, proposal.wanted)  # the same process, but not for how long it may take
+
+    @contextmanager
+    def _started(self, fresh: Iterable[str]) -> Iterator[None]:
+        """Take services away again that were started in vain."""
         try:
-            for service in fresh:
-                self._replicas.scale(service, wanted.config.services[service].replicas.min)
-            awake = [service for service in fresh if self._replicas.staying(service)]
-            await asyncio.gather(*(self._replicas.wait_ready(service) for service in awake))
-        except EscalaError:
-            self._let_go(fresh)
+            yield
+        except BaseException:
+            for name in fresh:
+                self._replicas.dismiss(name)
             raise
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._applying:
+            raise OperationRefused("another apply is under way; try again when it is over")
+        self._applying = True
+        try:
+            yield
         finally:
-            self._replicas.project = project
-
-    def _count(self, old: Config, new: Config) -> None:
-        """Bring the number of replicas to what the file says, where it says something else than before."""
-        for name in _recounted(old, new) & new.services.keys():
-            rules = new.services[name].replicas
-            self._replicas.scale(name, min(max(self._replicas.count(name), rules.min), rules.most))
-
-    def _let_go(self, gone: set[str]) -> None:
-        for service in gone:
-            self._replicas.dismiss(service)
-
-
-def _recounted(old: Config, new: Config) -> set[str]:
-    """Return the services that are to have another number of replicas, or none any more."""
-    return {
-        name
-        for name, before in old.services.items()
-        if name not in new.services or before.replicas != new.services[name].replicas
-    }
+            self._applying = False

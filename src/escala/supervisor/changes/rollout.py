@@ -1,47 +1,43 @@
 """A rollout: the replicas of one service are replaced by new ones, and no request is dropped.
 
-New ones first: they are ready and known to the balancer before as many old ones finish their requests and go. Where a
-new one does not become ready, the rollout stops: the new ones go, what was replaced is started again as it was, and the
-old ones have served all the time.
+New ones first: they are ready and known to HAProxy before as many old ones finish their requests and go. Where a new
+one does not become ready, the rollout stops: the new ones go, what was replaced is started again as it was, and the old
+ones have served all the time.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from escala.control.messages import Canary
-from escala.errors import EscalaError
+from escala.errors import RolloutStopped
 from escala.events import CanaryJudged, Emit, RolloutEnded, RolloutFailed, RolloutStarted
 from escala.gateway.topology.servers import FULL_WEIGHT
 from escala.project.project import Project
-from escala.supervisor.changes.canary import Served, judge, together, weight_for
-from escala.supervisor.replicas.table import Replica, Replicas
+from escala.supervisor.changes.canary import judge, weight_for
+from escala.supervisor.changes.canary_watch import CanaryWatch
+from escala.supervisor.replicas.replica import Replica
+from escala.supervisor.replicas.table import ReplicaTable
 
-_LOOK_EVERY = 0.1
+_POLL_SECONDS = 0.1
 _PATIENCE = 60.0
 """Seconds that a rollout waits for replicas that went down meanwhile."""
 
-Watch = Callable[[str, Sequence[str], float], Awaitable[dict[str, Served]]]
-"""Return what replicas of a service, by number, did within the next so many seconds."""
-
-
-class Stopped(EscalaError):
-    """A rollout cannot go on."""
-
 
 class Rollout:
-    """Brings a service from what its replicas are made of to `release`."""
+    """Brings a service from what its replicas are made of to `release`; `progress` is called after each step."""
 
     def __init__(
         self,
-        replicas: Replicas,
+        replicas: ReplicaTable,
         service: str,
         release: Project,
         *,
         canary: Canary | None,
-        watch: Watch,
+        watch: CanaryWatch,
         emit: Emit,
         only: Sequence[Replica],
+        progress: Callable[[], None],
     ) -> None:
         self.service = service
         self.replaced = 0
@@ -51,7 +47,8 @@ class Rollout:
         self._canary = canary
         self._watch = watch
         self._emit = emit
-        self._limits = replicas.services[service].rollout
+        self._progress = progress
+        self._limits = release.topology.services[service].rollout
         self._old = list(only) or replicas.staying(service)
         self._whole = not only
         self._numbers = sorted(replica.number for replica in self._old)
@@ -60,7 +57,7 @@ class Rollout:
         """How many are to be replaced."""
 
     async def run(self) -> None:
-        """Replace them all; raise Stopped where it had to go back."""
+        """Replace them all; raise RolloutStopped where it had to go back."""
         began = time.monotonic()
         self._emit(RolloutStarted(self.service, self.wanted))
         try:
@@ -71,12 +68,12 @@ class Rollout:
                 await self._start(self._room())
                 await self._retire(self._spare())
             await self._take_pinned_numbers()
-        except Stopped as error:
+        except RolloutStopped as error:
             words = f"{error}; {await self._go_back()}"
             self._emit(RolloutFailed(self.service, words))
-            raise Stopped(words) from None
+            raise RolloutStopped(words) from None
         if self._whole:
-            self._replicas.release(self.service, self._release)
+            self._replicas.adopt(self.service, self._release)
         self._emit(RolloutEnded(self.service, self.replaced, time.monotonic() - began))
 
     def _room(self) -> int:
@@ -86,7 +83,6 @@ class Rollout:
 
     def _spare(self) -> int:
         """Return how many old ones may go now."""
-        self._old.sort(key=lambda replica: replica.serves)  # whoever does not serve goes first
         serving = [replica for replica in (*self._old, *self._fresh) if replica.serves]
         spared = max(0, len(serving) - (self.wanted - self._limits.max_unavailable))
         return min(len(self._old), spared + sum(replica not in serving for replica in self._old))
@@ -99,17 +95,17 @@ class Rollout:
         await self._until_serving(started)
         end = time.monotonic() + (self._limits.settle if started else 0)
         while time.monotonic() < end:
-            await asyncio.sleep(min(_LOOK_EVERY, self._limits.settle))
+            await asyncio.sleep(min(_POLL_SECONDS, self._limits.settle))
             for replica in started:
                 if replica.child.state not in {"serving", "draining"}:
-                    raise Stopped(f"{replica.name} was ready, and ended: {replica.why()}")
+                    raise RolloutStopped(f"{replica.name} was ready, and ended: {replica.why_not()}")
 
     async def _until_serving(self, started: Sequence[Replica]) -> None:
         self._fresh += started
         await asyncio.gather(*(replica.child.wait_tried() for replica in started))
         for replica in started:
             if not replica.serves:
-                raise Stopped(f"{replica.name} does not become ready: {replica.why()}")
+                raise RolloutStopped(f"{replica.name} does not become ready: {replica.why_not()}")
 
     async def _until_some_may_change(self) -> None:
         """Wait while so many are down, by whatever came between, that nobody can be spared and there is no room."""
@@ -117,36 +113,34 @@ class Rollout:
         while self._room() <= 0 and self._spare() <= 0:
             if time.monotonic() > end:
                 down = [each for each in (*self._old, *self._fresh) if not each.serves]
-                raise Stopped("; ".join(f"{replica.name}: {replica.why()}" for replica in down))
-            await asyncio.sleep(_LOOK_EVERY)
+                raise RolloutStopped("; ".join(f"{replica.name}: {replica.why_not()}" for replica in down))
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _retire(self, count: int) -> None:
-        going = self._old[:count]
-        self._old = self._old[len(going) :]
+        by_use = sorted(self._old, key=lambda replica: replica.serves)  # whoever does not serve goes first
+        going, self._old = by_use[:count], by_use[count:]
         await asyncio.gather(*(self._replicas.retire(replica) for replica in going))
         self.replaced += len(going)
+        self._progress()
 
     async def _try(self, canary: Canary) -> None:
         """Give one new replica a share of the requests for a while, and judge it."""
         if not self._limits.max_surge:
             await self._retire(1)
         await self._start(1, weight_for(canary.share, 1, len(self._old)))
-        served = await self._watch(
-            self.service, [str(replica.number) for replica in (*self._old, *self._fresh)], canary.seconds
-        )
-        fresh, *old = (served[str(replica.number)] for replica in (*self._fresh, *self._old))
+        fresh, old = await self._watch.observe(self._fresh[0], self._old, canary.seconds)
         if not self._fresh[0].serves:
-            raise Stopped(f"the canary died: {self._fresh[0].why()}")
-        verdict = judge(fresh, together(old))
+            raise RolloutStopped(f"the canary died: {self._fresh[0].why_not()}")
+        verdict = judge(fresh, old)
         self._emit(CanaryJudged(self.service, verdict.good, verdict.why))
         if not verdict.good:
-            raise Stopped(f"the canary was worse: {verdict.why}")
+            raise RolloutStopped(f"the canary was worse: {verdict.why}")
         await self._replicas.weigh(self._fresh[0], FULL_WEIGHT)
         await self._retire(self._spare())
 
     async def _take_pinned_numbers(self) -> None:
         """Move replicas that stand beyond the pinned ports onto the ports that were being left meanwhile."""
-        pinned = len(self._replicas.services[self.service].ports)
+        pinned = len(self._release.topology.services[self.service].ports)
         for number in self._numbers:
             if number <= pinned and self._replicas.is_free(self.service, number):
                 beyond = max(self._fresh, key=lambda replica: replica.number)

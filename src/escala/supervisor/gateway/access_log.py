@@ -7,62 +7,57 @@ import os
 import sys
 from pathlib import Path
 
-from escala.processes.child import Duties, nothing
+from escala.processes.lifecycle import Lifecycle
 from escala.processes.process import ProcessSpec
 from escala.project.project import Project
 from escala.supervisor.replicas.spec import program_path
 
 COLLECTOR = "access-log"
-_START_SECONDS = 20.0
-
-
-_MOST_BYTES = Path("/proc/sys/fs/pipe-max-size")
+_MAX_PIPE = Path("/proc/sys/fs/pipe-max-size")
 """What a pipe may hold without privileges (pipe(7))."""
 
 
-class Lines:
+class LogPipe:
     """The pipe. The supervisor holds both ends, so lines wait in it while HAProxy or the collector is started again."""
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.writer, False)
         with contextlib.suppress(OSError, ValueError):  # a user with many pipes gets no large ones
-            fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, int(_MOST_BYTES.read_text()))
+            fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, int(_MAX_PIPE.read_text()))
 
     def close(self) -> None:
         os.close(self.reader)
         os.close(self.writer)
 
 
-def collector_duties(project: Project, lines: Lines) -> Duties:
-    layout, settings = project.layout, project.config.gateway.access_log
-    options = {
-        "--lines": lines.reader,
-        "--metrics": layout.run / "metrics.sock",
-        "--folder": layout.access_log,
-        "--segment": settings.segment,
-        "--age": settings.age,
-        "--total": settings.total,
-    }
-    spec = ProcessSpec(
-        name=COLLECTOR,
-        argv=(
-            sys.executable,
-            "-P",
-            "-m",
-            "escala.access_log.collector",
-            *(str(word) for pair in options.items() for word in pair),
-        ),
-        cwd=layout.run,
-        environment={"PATH": program_path(), "PYTHONUNBUFFERED": "1"},
-        descriptors=(lines.reader,),
-    )
+class CollectorLifecycle(Lifecycle):
+    start_timeout = 20.0
 
-    async def prepare() -> ProcessSpec:
-        return spec
+    def __init__(self, project: Project, pipe: LogPipe) -> None:
+        self._project = project
+        self._pipe = pipe
+        self._metrics = project.layout.run / "metrics.sock"
 
-    async def probe() -> None:
-        _, writer = await asyncio.open_unix_connection(layout.run / "metrics.sock")
+    async def prepare(self) -> ProcessSpec:
+        settings = self._project.config.gateway.access_log
+        options = {
+            "--lines": self._pipe.reader,
+            "--metrics": self._metrics,
+            "--folder": self._project.layout.access_log,
+            "--segment": settings.segment,
+            "--age": settings.age,
+            "--total": settings.total,
+        }
+        words = [str(word) for pair in options.items() for word in pair]
+        return ProcessSpec(
+            name=COLLECTOR,
+            argv=(sys.executable, "-P", "-m", "escala.access_log.collector", *words),
+            cwd=self._project.layout.run,
+            environment={"PATH": program_path(), "PYTHONUNBUFFERED": "1"},
+            descriptors=(self._pipe.reader,),
+        )
+
+    async def probe(self) -> None:
+        _, writer = await asyncio.open_unix_connection(self._metrics)
         writer.close()
-
-    return Duties(prepare=prepare, probe=probe, start_timeout=_START_SECONDS, on_ready=nothing, on_end=nothing)

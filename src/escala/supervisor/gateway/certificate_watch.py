@@ -1,28 +1,40 @@
 """Whether certificate files are not what they were."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from escala.project.project import Project
 
 
-class Certificates:
+class CertificateWatch:
     """Remembers the files' times and sizes, from when it was made."""
 
-    def __init__(self, project: Project) -> None:
-        tls = project.config.gateway.tls
-        self._path = project.root / tls.certificates.expanduser() if tls is not None else None
-        self._seen = self._looked = self._look()
+    def __init__(self, project: Callable[[], Project]) -> None:
+        """`project` returns the project as it runs; another path is another set of files, which a reload has read."""
+        self._project = project
+        self._path = self._configured()
+        self._seen = self._found = self._stat()
 
     def changed(self) -> bool:
-        """Whether they are not what was last tried, and lie still since it was last asked; also when they are gone."""
-        now = self._look()
-        still, self._looked = now == self._looked, now
+        """Whether the files differ from those last tried, and have stayed as they are since the last call.
+
+        Also when they were deleted.
+        """
+        if self._path != self._configured():  # by an apply, which has read the files
+            self._path = self._configured()
+            self._seen = self._found = self._stat()
+        now = self._stat()
+        still, self._found = now == self._found, now
         if not still or now == self._seen:
             return False
         self._seen = now
         return True
 
-    def _look(self) -> tuple[tuple[Path, int, int], ...]:
+    def _configured(self) -> Path | None:
+        tls = self._project().config.gateway.tls
+        return self._project().root / tls.certificates.expanduser() if tls is not None else None
+
+    def _stat(self) -> tuple[tuple[Path, int, int], ...]:
         if self._path is None:
             return ()
         try:

@@ -8,11 +8,11 @@ import contextlib
 import socket
 
 from escala.config import Address, GatewaySettings
-from escala.gateway.haproxy.configuration import Listeners
+from escala.gateway.haproxy.configuration import Bindings
 from escala.processes import ports
 
 
-class Doors:
+class PublicListeners:
     def __init__(self, gateway: GatewaySettings) -> None:
         """Bind all addresses; raise PortTaken where one is not to be had."""
         self._sockets: list[socket.socket] = []
@@ -31,8 +31,8 @@ class Doors:
         self.bind = gateway.bind
 
     @property
-    def listeners(self) -> Listeners:
-        return Listeners(
+    def bindings(self) -> Bindings:
+        return Bindings(
             bind=f"fd@{self._bind_fd}",
             admin=f"fd@{self._admin_fd}",
             redirect=f"fd@{self._redirect_fd}" if self._redirect_fd is not None else None,

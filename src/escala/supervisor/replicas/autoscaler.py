@@ -1,40 +1,41 @@
-"""The autoscaler: measures what services have to do, and lets the number of their replicas follow (`autoscaling`)."""
+"""The autoscaler measures what services have to do, and lets the number of replicas follow (`scaling_policy`)."""
 
 import time
 from collections import deque
 from collections.abc import Mapping
 
-from escala.background import Loop
+from escala.background import BackgroundLoop
 from escala.config import ServiceSettings
+from escala.errors import ServiceBusy
 from escala.events import Emit, Rescaled
-from escala.gateway.haproxy.membership import Balancer
-from escala.gateway.haproxy.runtime_api import Traffic
-from escala.supervisor.changes.rollout_registry import Rollouts
+from escala.gateway.haproxy.membership import Membership
+from escala.gateway.haproxy.traffic import Traffic
 from escala.supervisor.replicas.backlog import Backlog
+from escala.supervisor.replicas.locks import ServiceLocks
 from escala.supervisor.replicas.scaling_policy import Capacity, Decision, Sample, decide
-from escala.supervisor.replicas.table import Replicas
+from escala.supervisor.replicas.table import ReplicaTable
 
-LOOK_EVERY = 0.5
-"""Seconds between two samples."""
-_ASLEEP_EVERY = 0.2
+SAMPLE_SECONDS = 0.5
+"""Between two samples."""
+_ASLEEP_SECONDS = 0.2
 """The same while a service has no replica: somebody may be waiting for one."""
 
 
 class Autoscaler:
     def __init__(
-        self, replicas: Replicas, balancer: Balancer, rollouts: Rollouts, backlog: Backlog, emit: Emit
+        self, replicas: ReplicaTable, membership: Membership, locks: ServiceLocks, backlog: Backlog, emit: Emit
     ) -> None:
         self._replicas = replicas
-        self._balancer = balancer
-        self._rollouts = rollouts
+        self._membership = membership
+        self._locks = locks
         self._backlog = backlog
         self._emit = emit
         self._histories: dict[str, deque[Sample]] = {}
         self._requests: dict[str, int] = {}
         self._decisions: dict[str, Decision] = {}
-        self._rolled: set[str] = set()
-        """Workers whose new version may have other tasks."""
-        self.loop = Loop("autoscaler", self._follow)
+        self._changing: set[str] = set()
+        """Workers that were locked: their new version may have other tasks."""
+        self.loop = BackgroundLoop("autoscaler", self._follow)
 
     def begin_anew(self, service: str) -> None:
         """Forget what was measured: somebody chose a number, and it is not to shrink at once."""
@@ -48,35 +49,42 @@ class Autoscaler:
     async def _follow(self) -> float:
         scaled = {name: each for name, each in self._replicas.services.items() if each.replicas.scales}
         if scaled:
-            await self._look(scaled)
+            await self._measure(scaled)
         asleep = any(not self._replicas.staying(name) for name in scaled)
-        return _ASLEEP_EVERY if asleep else LOOK_EVERY
+        return _ASLEEP_SECONDS if asleep else SAMPLE_SECONDS
 
-    async def _look(self, scaled: Mapping[str, ServiceSettings]) -> None:
-        traffic = {each.service: each for each in await self._balancer.traffic() if not each.server}
+    async def _measure(self, scaled: Mapping[str, ServiceSettings]) -> None:
+        traffic = {each.service: each for each in await self._membership.traffic() if not each.server}
         for name, service in scaled.items():
             sample = await self._sample(name, service, traffic.get(name))
-            if sample is None:  # nobody could be asked
-                continue
-            rules = service.replicas
-            history = self._histories.setdefault(name, deque())
-            history.append(sample)
-            while len(history) > 1 and history[1].at <= sample.at - rules.down_after:
-                history.popleft()
-            present = len(self._replicas.staying(name))
-            decision = self._decisions[name] = decide(history, present, rules, _capacity(service))
-            if decision.count != present and not self._rollouts.running(name):
+            if sample is not None:  # somebody could be asked
+                self._decide(name, service, sample)
+
+    def _decide(self, name: str, service: ServiceSettings, sample: Sample) -> None:
+        rules = service.replicas
+        history = self._histories.setdefault(name, deque())
+        history.append(sample)
+        while len(history) > 1 and history[1].at <= sample.at - rules.down_after:
+            history.popleft()
+        present = len(self._replicas.staying(name))
+        decision = self._decisions[name] = decide(history, present, rules, _capacity(service))
+        if decision.count == present:
+            return
+        try:
+            with self._locks.hold([name], "autoscaling"):
                 self._replicas.scale(name, decision.count)
-                self._emit(Rescaled(name, present, decision.count, decision.why))
+        except ServiceBusy:  # such as by a rollout: it is decided again when that is over
+            return
+        self._emit(Rescaled(name, present, decision.count, decision.why))
 
     async def _sample(self, name: str, service: ServiceSettings, traffic: Traffic | None) -> Sample | None:
         ready = sum(replica.serves for replica in self._replicas.staying(name))
         now = time.monotonic()
         if service.kind == "tasks":
-            if self._rollouts.running(name):
-                self._rolled.add(name)
-            elif name in self._rolled:
-                self._rolled.discard(name)
+            if self._locks.holder(name):
+                self._changing.add(name)
+            elif name in self._changing:
+                self._changing.discard(name)
                 self._backlog.forget(service.target)
             counts = await self._backlog.of(service.target, lambda: self._replicas.spec_of(name))
             if counts is None:

@@ -8,14 +8,16 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import msgspec
 
+from escala.background import report_bug
 from escala.database import Connection
-from escala.errors import EscalaError
+from escala.errors import EscalaError, ProcessFailed
+from escala.processes.capture import output_of
 from escala.processes.process import ProcessSpec
 from escala.tasks import queue
 from escala.tasks.queue import Counts
 
 _LIST_SECONDS = 10.0
-_AGAIN_SECONDS = 30.0
+_RETRY_SECONDS = 30.0
 _ANSWER_SECONDS = 5.0
 
 
@@ -26,6 +28,8 @@ class Backlog:
         self._url = url
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._tasks: dict[str, list[str]] = {}
+        self._listing: dict[str, asyncio.Task[None]] = {}
+        """Modules that are being asked for their tasks, which may take seconds."""
         self._not_before: dict[str, float] = {}
         """When a module that could not be loaded is tried again."""
         self._turn = asyncio.Lock()
@@ -35,25 +39,40 @@ class Backlog:
         return await self._ask(queue.count)
 
     async def of(self, target: str, spec: Callable[[], ProcessSpec]) -> Counts | None:
-        """Return the counts of a worker's jobs; None where PostgreSQL does not answer, or it cannot be loaded.
+        """Return the counts of a worker's jobs; None while its tasks are not known, or PostgreSQL does not answer.
 
         `spec` is how its replicas are started.
         """
-        if target not in self._tasks and time.monotonic() >= self._not_before.get(target, 0.0):
-            self._not_before[target] = time.monotonic() + _AGAIN_SECONDS
-            with contextlib.suppress(EscalaError, OSError, ValueError):
-                self._tasks[target] = await _list(spec())
         tasks = self._tasks.get(target)
-        return None if tasks is None else await self._ask(lambda connection: queue.backlog(connection, tasks))
+        if tasks is not None:
+            return await self._ask(lambda connection: queue.backlog(connection, tasks))
+        if target not in self._listing and time.monotonic() >= self._not_before.get(target, 0.0):
+            self._listing[target] = asyncio.create_task(self._list(target, spec), name=f"tasks of {target}")
+        return None
 
     def forget(self, target: str) -> None:
-        """Look anew which tasks a worker has."""
+        """Ask anew which tasks a worker has."""
         self._tasks.pop(target, None)
         self._not_before.pop(target, None)
 
     async def close(self) -> None:
+        for listing in list(self._listing.values()):
+            listing.cancel()
+        await asyncio.gather(*self._listing.values(), return_exceptions=True)
         if self._connection is not None:
             self._connection.terminate()
+
+    async def _list(self, target: str, spec: Callable[[], ProcessSpec]) -> None:
+        """Ask a process of its own which tasks a module has: the supervisor imports nothing of the project."""
+        self._not_before[target] = time.monotonic() + _RETRY_SECONDS
+        try:
+            self._tasks[target] = _tasks_in(await output_of(spec(), "--list", seconds=_LIST_SECONDS), target)
+        except (EscalaError, OSError, ValueError):
+            pass  # the worker's replicas say the same, and louder
+        except Exception as error:
+            report_bug(f"the tasks of {target} cannot be listed", error)
+        finally:
+            del self._listing[target]
 
     async def _ask(self, question: Callable[[Connection], Awaitable[Counts]]) -> Counts | None:
         async with self._turn:
@@ -66,24 +85,9 @@ class Backlog:
                 return None
 
 
-async def _list(spec: ProcessSpec) -> list[str]:
-    """Ask a process of its own which tasks a module has: the supervisor imports nothing of the project."""
-    process = await asyncio.create_subprocess_exec(
-        *spec.argv,
-        "--list",
-        cwd=spec.cwd,
-        env=dict(spec.environment),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(_LIST_SECONDS):
-            said, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise
-    listed = [line for line in said.splitlines() if line.startswith(b"[")]  # a module may print at its import
-    if process.returncode or not listed:
-        raise EscalaError(f"{spec.name} cannot be loaded")
-    return msgspec.json.decode(listed[-1], type=list[str])
+def _tasks_in(lines: list[str], target: str) -> list[str]:
+    """Return the list that is printed last; a module may print other things at its import."""
+    for line in reversed(lines):
+        with contextlib.suppress(msgspec.MsgspecError):
+            return msgspec.json.decode(line, type=list[str])
+    raise ProcessFailed(target, "printed no list of tasks")

@@ -1,4 +1,4 @@
-"""Whether replicas that serve are well: each is asked every second, and judged with what the gateway counts.
+"""Whether replicas that serve are healthy: each is asked every second, and judged with what the gateway counts.
 
 Load must not look like death. A replica that is silent while it answers requests, or has as many as it may have, is
 busy, and stays where it is: further requests wait in the gateway's queue. One that is silent with room to spare hangs.
@@ -10,14 +10,15 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from escala.background import Loop
+from escala.background import BackgroundLoop
 from escala.events import Emit, HealthChanged
-from escala.gateway.haproxy.membership import Balancer
-from escala.gateway.haproxy.runtime_api import Traffic
-from escala.supervisor.replicas.spec import Answer, ask
-from escala.supervisor.replicas.table import HealthState, Replica, Replicas
+from escala.gateway.haproxy.membership import Membership
+from escala.gateway.haproxy.traffic import Traffic
+from escala.supervisor.replicas.probe import Answer, ask
+from escala.supervisor.replicas.replica import HealthState, Replica
+from escala.supervisor.replicas.table import ReplicaTable
 
-LOOK_EVERY = 1.0
+CHECK_SECONDS = 1.0
 FALL = 2
 """Bad answers in a row that are needed to take a replica out; one good one puts it back."""
 
@@ -26,7 +27,7 @@ FALL = 2
 class Health:
     """What is known of one process."""
 
-    state: HealthState = "well"
+    state: HealthState = "healthy"
     bad: int = 0
     """Bad or missing answers in a row."""
     silent_since: float | None = None
@@ -41,11 +42,11 @@ def judge(before: Health, answer: Answer, traffic: Traffic | None, now: float, *
     `patient` is for a server of somebody else's, which may have all its threads busy for long: while it has requests,
     its silence says nothing.
     """
-    if answer == "well":
+    if answer == "healthy":
         return Health()
     bad = before.bad + 1
-    if answer == "unwell":
-        return Health("unwell" if bad >= FALL else before.state, bad)
+    if answer == "unhealthy":
+        return Health("unhealthy" if bad >= FALL else before.state, bad)
     if traffic is None:  # nobody can say what it has to do
         return before
     answers = traffic.answers
@@ -58,21 +59,21 @@ def judge(before: Health, answer: Answer, traffic: Traffic | None, now: float, *
 
 
 class HealthWatch:
-    def __init__(self, replicas: Replicas, balancer: Balancer, emit: Emit) -> None:
+    def __init__(self, replicas: ReplicaTable, membership: Membership, emit: Emit) -> None:
         self._replicas = replicas
-        self._balancer = balancer
+        self._membership = membership
         self._emit = emit
         self._known: dict[tuple[str, int], Health] = {}
         """By replica and process."""
-        self.loop = Loop("health watch", self._look)
+        self.loop = BackgroundLoop("health watch", self._check)
 
-    async def _look(self) -> float:
+    async def _check(self) -> float:
         began = time.monotonic()
         asked = [replica for replica in self._replicas.all() if replica.child.state in ("serving", "draining")]
-        answers = await asyncio.gather(*(ask(each.endpoint, each.page, each.name) for each in asked))
+        answers = await asyncio.gather(*(ask(each.endpoint, each.settings.page, each.name) for each in asked))
         traffic: dict[tuple[str, str], Traffic] = {}
         if "silent" in answers:
-            traffic = {(each.service, each.server): each for each in await self._balancer.traffic()}
+            traffic = {(each.service, each.server): each for each in await self._membership.traffic()}
         known: dict[tuple[str, int], Health] = {}
         changes: list[Callable[[], Awaitable[None]]] = []
         for replica, answer in zip(asked, answers, strict=True):
@@ -89,13 +90,13 @@ class HealthWatch:
         self._known = known
         for change in changes:
             await change()
-        return max(0.0, LOOK_EVERY - (time.monotonic() - began))
+        return max(0.0, CHECK_SECONDS - (time.monotonic() - began))
 
     async def _change(self, replica: Replica, state: HealthState) -> None:
         before, replica.health = replica.health, state
         self._emit(HealthChanged(replica.name, before, state))
         if not replica.leaving:
-            await self._balancer.tell(replica.service, replica.server)
+            await self._membership.update(replica.service, replica.server)
 
     def _end_if_hung(self, replica: Replica, found: Health) -> None:
         limit = replica.hangs_after

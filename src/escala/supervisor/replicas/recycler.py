@@ -1,54 +1,71 @@
 """Replicas that are too large, too old or out of reach are replaced, one after another, by one that is ready first."""
 
+import asyncio
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 
 import psutil
 
-from escala.background import Loop
+from escala.background import BackgroundLoop
 from escala.config import ServiceSettings, UnixSocket
+from escala.errors import ServiceBusy
 from escala.events import Emit, Recycling
-from escala.gateway.haproxy.membership import Balancer
-from escala.supervisor.changes.rollout_registry import Rollouts
-from escala.supervisor.replicas.table import Replica, Replicas
+from escala.gateway.haproxy.membership import Membership
+from escala.supervisor.replicas.locks import ServiceLocks
+from escala.supervisor.replicas.replica import Replica
+from escala.supervisor.replicas.table import ReplicaTable
 from escala.units import format_duration, format_size
 
-LOOK_EVERY = 2.0
-PAUSE = 10.0
-"""Seconds between two replacements in one service: what every replica breaks must not turn into a wheel."""
+CHECK_SECONDS = 2.0
+PAUSE_SECONDS = 10.0
+"""Seconds between two replacements in one service, so that a limit which every replica exceeds causes no churn."""
 
 
 class Recycler:
-    def __init__(self, replicas: Replicas, balancer: Balancer, rollouts: Rollouts, emit: Emit) -> None:
+    """`replace` begins to replace replicas of one service by others like them."""
+
+    def __init__(
+        self,
+        replicas: ReplicaTable,
+        membership: Membership,
+        locks: ServiceLocks,
+        replace: Callable[[Sequence[Replica]], None],
+        emit: Emit,
+    ) -> None:
         self._replicas = replicas
-        self._balancer = balancer
-        self._rollouts = rollouts
+        self._membership = membership
+        self._locks = locks
+        self._begin = replace
         self._emit = emit
         self._served: dict[tuple[str, int], tuple[int, int]] = {}
-        """By name and process: what the gateway counted last, and all requests of the process."""
+        """By name and process: what the gateway had counted when it was first seen, and its requests since."""
         self._not_before: dict[str, float] = {}
         """By service: when the next replica may be replaced."""
-        self.loop = Loop("recycler", self._look)
+        self.loop = BackgroundLoop("recycler", self._check)
 
-    async def _look(self) -> float:
+    async def _check(self) -> float:
         services = self._replicas.services
         if any(each.max_requests for each in services.values()):
             await self._count_requests()
         for name, service in services.items():
-            if not self._rollouts.running(name) and time.monotonic() >= self._not_before.get(name, 0.0):
-                self._replace(name, self._lost(name) or list(islice(self._spent(name, service), 1)))
-        return LOOK_EVERY
+            if self._locks.holder(name) is None and time.monotonic() >= self._not_before.get(name, 0.0):
+                self._replace(name, self._lost(name) or await self._spent(name, service))
+        return CHECK_SECONDS
 
     def _replace(self, name: str, chosen: Sequence[tuple[Replica, str]]) -> None:
-        if chosen:
-            self._not_before[name] = time.monotonic() + PAUSE
-            for replica, why in chosen:
-                self._emit(Recycling(replica.name, why))
-            self._rollouts.recycle([replica for replica, _ in chosen])
+        chosen = [(replica, why) for replica, why in chosen if not replica.leaving]
+        if not chosen:
+            return
+        try:
+            self._begin([replica for replica, _ in chosen])
+        except ServiceBusy:  # since it was looked at; it is looked at again
+            return
+        self._not_before[name] = time.monotonic() + PAUSE_SECONDS
+        for replica, why in chosen:
+            self._emit(Recycling(replica.name, why))
 
     def _serving(self, name: str) -> list[Replica]:
         """Return the replicas that serve, the longest serving first."""
@@ -63,38 +80,43 @@ class Recycler:
             if isinstance(replica.endpoint, UnixSocket) and not Path(replica.endpoint.path).is_socket()
         ]
 
-    def _spent(self, name: str, service: ServiceSettings) -> Iterator[tuple[Replica, str]]:
-        """Yield who has to go and why, the longest serving first: a limit that all break soon must pass nobody over."""
+    async def _spent(self, name: str, service: ServiceSettings) -> list[tuple[Replica, str]]:
+        """Return who has to go, and why: the longest serving of those above a limit, so that none is passed over."""
         for replica in self._serving(name):
-            pid, since = replica.child.pid, replica.child.ready_at
-            if pid is None or since is None:
-                continue
-            if service.max_age is not None and time.time() - since > service.max_age:
-                yield replica, f"it has served for {format_duration(time.time() - since)}"
-            elif service.max_memory is not None and (used := _memory(pid)) > service.max_memory:
-                yield replica, f"it uses {format_size(used)} of memory"
-            elif service.max_requests is not None:
-                served = self._served.get((replica.name, pid), (0, 0))[1]
-                if served >= service.max_requests:
-                    yield replica, f"it has served {served} requests"
+            why = await self._why_spent(replica, service)
+            if why:
+                return [(replica, why)]
+        return []
+
+    async def _why_spent(self, replica: Replica, service: ServiceSettings) -> str:
+        pid, since = replica.child.pid, replica.child.ready_at
+        if pid is None or since is None:
+            return ""
+        if service.max_age is not None and time.time() - since > service.max_age:
+            return f"it has served for {format_duration(time.time() - since)}"
+        if service.max_memory is not None:
+            used = await asyncio.to_thread(_memory, pid)  # it reads all of /proc
+            if used > service.max_memory:
+                return f"it uses {format_size(used)} of memory"
+        served = self._served.get((replica.name, pid), (0, 0))[1]
+        if service.max_requests is not None and served >= service.max_requests:
+            return f"it has served {served} requests"
+        return ""
 
     async def _count_requests(self) -> None:
-        """Add up each process's requests; the gateway counts from zero after a reload."""
-        counted = {(each.service, each.server): each.requests for each in await self._balancer.traffic()}
+        counted = {(each.service, each.server): each.requests for each in await self._membership.traffic()}
         found: dict[tuple[str, int], tuple[int, int]] = {}
-        for name in self._replicas.services:
-            for replica in self._replicas.staying(name):
-                now = counted.get((name, str(replica.number)))
-                if now is None or replica.child.pid is None:
-                    continue
+        for replica in self._replicas.all():
+            now = counted.get((replica.service, str(replica.number)))
+            if now is not None and replica.child.pid is not None:
                 key = (replica.name, replica.child.pid)
-                last, total = self._served.get(key, (now, 0))
-                found[key] = (now, total + (now - last if now >= last else now))
+                first = min(now, self._served.get(key, (now, 0))[0])
+                found[key] = (first, now - first)
         self._served = found
 
 
 def _memory(pid: int) -> int:
-    """Return the resident bytes of a process and what it started; cheap enough to ask often."""
+    """Return the resident bytes of a process and what it started. Blocking."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         return sum(int(member.memory_info().rss) for member in (process, *process.children(recursive=True)))

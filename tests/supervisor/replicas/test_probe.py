@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from escala.config import UnixSocket
-from escala.supervisor.replicas.spec import ask
+from escala.supervisor.replicas.probe import ask
 
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (b"HTTP/1.1 200 OK\r\n\r\n", "well"),
-        (b"HTTP/1.1 404 Not Found\r\nX: y\r\n\r\n", "well"),
-        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "unwell"),
-        (b"nonsense\r\n\r\n", "unwell"),
-        (b"x" * 200_000, "unwell"),
-        (b"", "unwell"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "healthy"),
+        (b"HTTP/1.1 404 Not Found\r\nX: y\r\n\r\n", "healthy"),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "unhealthy"),
+        (b"nonsense\r\n\r\n", "unhealthy"),
+        (b"x" * 200_000, "unhealthy"),
+        (b"", "unhealthy"),
     ],
 )
 async def test_answers(folder: Path, answer: bytes, expected: str) -> None:
@@ -34,7 +34,7 @@ async def test_answers(folder: Path, answer: bytes, expected: str) -> None:
 
 
 async def test_nobody_listens(folder: Path) -> None:
-    assert await ask(UnixSocket(str(folder / "absent")), None, "web/1") == "unwell"
+    assert await ask(UnixSocket(str(folder / "absent")), None, "web/1") == "unhealthy"
 
 
 async def test_a_full_backlog_is_silence(folder: Path) -> None:

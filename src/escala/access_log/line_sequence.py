@@ -9,7 +9,7 @@ _MOST_WORKERS = 64
 """Workers that are remembered: the present one, and old ones that finish their requests."""
 
 
-class Numbering:
+class LineSequence:
     """The last number seen of each of HAProxy's workers, kept in `file` over restarts of the collector.
 
     A worker is known by when its configuration was read: microseconds since 1970, its own at every start and reload.

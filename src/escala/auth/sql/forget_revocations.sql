@@ -1,0 +1,1 @@
+delete from escala.revocation where expires_at <= now()

@@ -1,0 +1,121 @@
+"""What HAProxy counts for replicas and services, kept through reloads: each worker counts from zero."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from escala.gateway.topology.backend_names import service_of
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Of a replica (`server` "1") or a service (`server` ""), in all its backends."""
+
+    service: str
+    server: str
+    up: bool
+    inflight: int
+    queued: int
+    rate: int
+    """Requests in the last second."""
+    requests: int
+    errors: int
+    """Answers 5xx, and connections and answers that failed."""
+    answers: int
+    """Requests whose answer has begun."""
+    full: bool
+    """Whether a replica has as many requests as it gets at a time, in some backend."""
+    milliseconds: int
+    """Of an average answer, over the last 1,024."""
+
+
+def parse(answer: str) -> list[Traffic]:
+    """Read HAProxy's ``show stat`` (Management Guide, section 9.1): one entry for each replica and service."""
+    found: dict[tuple[str, str], Traffic] = {}
+    for row in csv.DictReader(io.StringIO(answer.removeprefix("# "))):
+        if row.get("lastchg") is None:  # cut off, as the worker ended while it answered
+            raise ConnectionError("HAProxy broke off its answer")
+        if row["svname"] != "FRONTEND":
+            seen = _traffic(row)
+            before = found.get((seen.service, seen.server))
+            found[seen.service, seen.server] = _together(before, seen) if before else seen
+    return list(found.values())
+
+
+class TrafficMeter:
+    """Adds up what workers count, so that no figure falls when a reload brings a worker that begins at zero."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, str, str], Traffic] = {}
+        """What each worker said last."""
+        self._totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+        """Requests, errors and answers, by service and server."""
+
+    def add(self, workers: Mapping[int, Iterable[Traffic]]) -> list[Traffic]:
+        """Take what all workers count now; return it together, with totals since the first time."""
+        present: dict[tuple[str, str], Traffic] = {}
+        seen: dict[tuple[int, str, str], Traffic] = {}
+        for pid, counted in workers.items():
+            for now in counted:
+                place = (now.service, now.server)
+                self._count(place, self._seen.get((pid, *place)), now)
+                seen[pid, *place] = now
+                present[place] = _together(present[place], now) if place in present else now
+        self._seen = seen
+        for gone in self._totals.keys() - present.keys():
+            del self._totals[gone]
+        return [self._with_totals(traffic) for traffic in present.values()]
+
+    def _count(self, place: tuple[str, str], before: Traffic | None, now: Traffic) -> None:
+        totals = self._totals[place]
+        if before is not None and now.requests < before.requests:  # another replica has this number now
+            totals[:] = [0, 0, 0]
+            before = None
+        for index, (new, old) in enumerate(zip(_figures(now), _figures(before), strict=True)):
+            totals[index] += max(0, new - old)
+
+    def _with_totals(self, traffic: Traffic) -> Traffic:
+        requests, errors, answers = self._totals[traffic.service, traffic.server]
+        return replace(traffic, requests=requests, errors=errors, answers=answers)
+
+
+def _figures(traffic: Traffic | None) -> tuple[int, int, int]:
+    return (traffic.requests, traffic.errors, traffic.answers) if traffic else (0, 0, 0)
+
+
+def _traffic(row: dict[str, str]) -> Traffic:
+    def number(name: str) -> int:
+        return int(row.get(name) or 0)
+
+    service = row["svname"] == "BACKEND"
+    return Traffic(
+        service=service_of(row["pxname"]),
+        server="" if service else row["svname"],
+        up=row["status"].startswith("UP"),
+        inflight=number("scur"),
+        queued=number("qcur"),
+        rate=number("rate"),
+        requests=number("stot"),
+        errors=number("hrsp_5xx") + number("econ") + number("eresp"),
+        answers=sum(number(f"hrsp_{kind}") for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other")),
+        full=0 < number("slim") <= number("scur"),
+        milliseconds=number("ttime"),
+    )
+
+
+def _together(one: Traffic, other: Traffic) -> Traffic:
+    return Traffic(
+        service=one.service,
+        server=one.server,
+        up=one.up,
+        inflight=one.inflight + other.inflight,
+        queued=one.queued + other.queued,
+        rate=one.rate + other.rate,
+        requests=one.requests + other.requests,
+        errors=one.errors + other.errors,
+        answers=one.answers + other.answers,
+        full=one.full or other.full,
+        milliseconds=one.milliseconds or other.milliseconds,
+    )

@@ -1,0 +1,28 @@
+"""A short process whose output is the answer to a question."""
+
+import asyncio
+from dataclasses import replace
+
+from escala.errors import ProcessFailed
+from escala.processes.process import Process, ProcessSpec, describe_exit
+
+
+async def output_of(spec: ProcessSpec, *words: str, seconds: float) -> list[str]:
+    """Run a command with further `words` and return the lines that it prints.
+
+    Raises ProcessFailed where it takes longer than `seconds` or ends badly; OSError where it cannot be started.
+    """
+    lines: list[str] = []
+    process = await Process.start(replace(spec, argv=(*spec.argv, *words)), lines.extend)
+    try:
+        async with asyncio.timeout(seconds):
+            code = await process.wait()
+    except TimeoutError:
+        raise ProcessFailed(spec.name, f"took more than {seconds:g} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if code:
+        raise ProcessFailed(spec.name, " / ".join([describe_exit(code), *lines[-1:]]))
+    return lines

@@ -1,0 +1,42 @@
+"""What a canary and the old replicas do while it is watched."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from escala.gateway.haproxy.membership import Membership
+from escala.gateway.haproxy.traffic import Traffic
+from escala.supervisor.changes.canary import Served, together
+from escala.supervisor.replicas.replica import Replica
+
+_POLL_SECONDS = 0.25
+
+
+class CanaryWatch:
+    def __init__(self, membership: Membership) -> None:
+        self._membership = membership
+
+    async def observe(self, canary: Replica, others: Sequence[Replica], seconds: float) -> tuple[Served, Served]:
+        """Return what the canary and the others together do from now on for so long; its death ends the watch."""
+        before = await self._counted(canary.service)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and canary.serves:  # noqa: ASYNC110 - whether it serves is told by nobody
+            await asyncio.sleep(min(_POLL_SECONDS, max(0.0, end - time.monotonic())))
+        after = await self._counted(canary.service)
+
+        def served(replica: Replica) -> Served:
+            return between(before.get(replica.number), after.get(replica.number))
+
+        return served(canary), together([served(replica) for replica in others])
+
+    async def _counted(self, service: str) -> dict[int, Traffic]:
+        traffic = await self._membership.traffic()
+        return {int(each.server): each for each in traffic if each.service == service and each.server.isdigit()}
+
+
+def between(before: Traffic | None, after: Traffic | None) -> Served:
+    """Return what one replica did between two readings; its totals fall only where its number was given anew."""
+    if after is None:
+        return Served(0, 0, 0.0)
+    requests, errors = (before.requests, before.errors) if before else (0, 0)
+    return Served(max(0, after.requests - requests), max(0, after.errors - errors), float(after.milliseconds))

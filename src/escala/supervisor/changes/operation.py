@@ -1,0 +1,136 @@
+"""An operation: something that was asked of a running project, and how far it is."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from escala.background import report_bug
+from escala.control.messages import Applied, OperationStatus, Refusal
+from escala.errors import EscalaError, OperationRefused
+from escala.events import Emit, OperationChanged
+from escala.supervisor.replicas.locks import ServiceLocks
+
+_KEPT = 100
+"""Operations that have ended and can still be asked about."""
+
+
+@dataclass(eq=False)
+class Operation:
+    id: str
+    kind: str
+    emit: Emit
+    services: list[str] = field(default_factory=list)
+    state: Literal["running", "succeeded", "failed"] = "running"
+    step: str = ""
+    done: int = 0
+    total: int = 0
+    applied: Applied | None = None
+    failure: EscalaError | None = None
+    started_at: float = field(default_factory=time.time)
+    ended_at: float | None = None
+
+    def report(self, step: str, done: int = 0, total: int = 0) -> None:
+        """Note what is being done, and tell those who follow it."""
+        self.step, self.done, self.total = step, done, total
+        self._emit_change()
+
+    def end(self, error: EscalaError | None = None) -> None:
+        self.state, self.ended_at = ("failed" if error else "succeeded"), time.time()
+        self.failure = error
+        self._emit_change()
+
+    @property
+    def status(self) -> OperationStatus:
+        return OperationStatus(
+            id=self.id,
+            kind=self.kind,
+            services=self.services,
+            state=self.state,
+            step=self.step,
+            done=self.done,
+            total=self.total,
+            applied=self.applied,
+            error=Refusal.of(self.failure) if self.failure else None,
+            started_at=self.started_at,
+            ended_at=self.ended_at,
+        )
+
+    def _emit_change(self) -> None:
+        self.emit(OperationChanged(self.id, self.kind, self.state, self.step, self.done, self.total))
+
+
+class OperationRegistry:
+    """Runs operations, and keeps them for those who ask."""
+
+    def __init__(self, locks: ServiceLocks, emit: Emit) -> None:
+        self._locks = locks
+        self._emit = emit
+        self._operations: dict[str, Operation] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._began = 0
+
+    def begin(
+        self,
+        kind: str,
+        services: Iterable[str],
+        work: Callable[[Operation], Coroutine[Any, Any, None]],
+        *,
+        locked: bool = False,
+    ) -> Operation:
+        """Begin an operation on services, `locked` until its end where wanted; raise ServiceBusy if they are not free.
+
+        Others lock what they need by themselves, for as long as they need it.
+        """
+        operation = Operation(str(self._began + 1), kind, self._emit, sorted(services))
+        held = ExitStack()
+        if locked:
+            held.enter_context(self._locks.hold(operation.services, f"{kind} (operation {operation.id})"))
+        self._began += 1
+        self._operations[operation.id] = operation
+        task = asyncio.create_task(self._run(operation, work), name=f"{kind} operation")
+        task.add_done_callback(lambda _: held.close())  # also where it never came to run
+        self._tasks[operation.id] = task
+        for old in [each.id for each in self._operations.values() if each.ended_at is not None][:-_KEPT]:
+            del self._operations[old]
+        return operation
+
+    def find(self, identifier: str) -> Operation | None:
+        return self._operations.get(identifier)
+
+    def all(self) -> list[Operation]:
+        return list(self._operations.values())
+
+    async def wait(self, operation: Operation) -> None:
+        """Wait for an operation's end; raise what failed it, if anything."""
+        if operation.id in self._tasks:
+            await asyncio.shield(self._tasks[operation.id])
+        if operation.failure is not None:
+            raise operation.failure
+
+    async def stop(self) -> None:
+        """Give up what is under way, as everything stops."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, operation: Operation, work: Callable[[Operation], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work(operation)
+        except EscalaError as error:
+            operation.end(error)
+        except asyncio.CancelledError:
+            operation.end(OperationRefused("the project is stopping; the operation was abandoned"))
+            raise
+        except Exception as error:
+            operation.end(OperationRefused(f"it broke off by a bug: {error!r}"))
+            report_bug(f"operation {operation.id} ({operation.kind}) broke off", error)
+        else:
+            operation.end()
+        finally:
+            with contextlib.suppress(KeyError):
+                del self._tasks[operation.id]
