@@ -23,6 +23,7 @@ from escala.cli.commands.token import issue
 from escala.config import Config
 from escala.control.client import Client
 from escala.engines import Engine
+from escala.errors import EscalaError
 from escala.project.project import Project
 
 REPOSITORY = Path(__file__).parents[1]
@@ -152,7 +153,10 @@ class Up:
     def wait_open(self, deadline: float = 60.0) -> "Up":
         def is_open() -> bool:
             assert self.process.poll() is None, f"escala up ended:\n{self.said()}"
-            return "is open at" in self.said()
+            try:
+                return Client(self.project).status(brief=True).is_open
+            except EscalaError:
+                return False
 
         wait_until(is_open, "escala up is open", deadline)
         return self

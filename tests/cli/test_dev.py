@@ -87,7 +87,7 @@ watch = ["*.py", "*.json"]
     with output.open("wb") as target:
         process = subprocess.Popen([sys.executable, "-m", "escala", "dev"], cwd=home, stdout=target, stderr=target)
     try:
-        wait_until(lambda: "is open at" in output.read_text(), "it is open", 60)
+        wait_until(lambda: "open at http" in output.read_text(), "it is open", 60)
         web = home / "web.py"
 
         def noticed() -> bool:  # files are followed from a moment after it is open

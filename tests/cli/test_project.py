@@ -59,7 +59,7 @@ def dev(shop: Path) -> Iterator[tuple[Path, str, Path]]:
         command = [sys.executable, "-m", "escala", "dev", "--bind", bind]
         process = subprocess.Popen(command, cwd=shop, stdout=target, stderr=subprocess.STDOUT)
         try:
-            wait_until(lambda: "is open at" in output.read_text() or process.poll() is not None, "it is open", 60)
+            wait_until(lambda: "open at http" in output.read_text() or process.poll() is not None, "it is open", 60)
             yield shop, f"http://{bind}", output
         finally:
             process.send_signal(signal.SIGTERM)
