@@ -93,7 +93,7 @@ class ConfigError(EscalaError):
 
 @dataclass(eq=False)
 class ProjectNotFound(EscalaError):
-    """there is no escala.toml in {where} or any folder above it; name one with --file, or begin with `escala init`."""
+    """there is no escala.toml in {where} or any folder above it; name one with --file, or begin with `escala init`"""
 
     exit_code = 2
     where: Path
@@ -116,7 +116,7 @@ class StartError(EscalaError):
 
 @dataclass(eq=False)
 class PortTaken(StartError):
-    """{address}, wanted by {wanted_by}, is held by {holding}; stop that process, or choose another port."""
+    """{address}, wanted by {wanted_by}, is held by {holding}; stop that process, or choose another port"""
 
     address: str
     wanted_by: str
@@ -167,7 +167,7 @@ class ProcessFailed(StartError):
 @dataclass(eq=False)
 class KeyDamaged(StartError):
     """the signing key {path} {what}; put it back, or stop the project and remove {folder} to begin with a new key
-    (this invalidates all existing tokens)."""
+    (this invalidates all existing tokens)"""
 
     path: Path
     what: str
@@ -187,7 +187,7 @@ class PrepareFailed(StartError):
 
 @dataclass(eq=False)
 class AlreadyRunning(EscalaError):
-    """{project} is running already{by}; see `escala status`, or stop it with `escala down`."""
+    """{project} is running already{by}; see `escala status`, or stop it with `escala down`"""
 
     exit_code = 4
     project: str
@@ -200,7 +200,7 @@ class AlreadyRunning(EscalaError):
 
 @dataclass(eq=False)
 class NotRunning(EscalaError):
-    """{project} is not running; start it with `escala up`."""
+    """{project} is not running; start it with `escala up`"""
 
     exit_code = 4
     project: str
@@ -212,7 +212,7 @@ class OperationRefused(EscalaError):
 
 @dataclass(eq=False)
 class NotReady(OperationRefused):
-    """{project} is {phase}; try again when it is open."""
+    """{project} is {phase}; try again when it is open"""
 
     project: str
     phase: str
@@ -220,7 +220,7 @@ class NotReady(OperationRefused):
 
 @dataclass(eq=False)
 class UnknownService(OperationRefused):
-    """there is no service {service!r}; there are: {listed}."""
+    """there is no service {service!r}; there are: {listed}"""
 
     service: str
     known: Sequence[str]
@@ -232,7 +232,7 @@ class UnknownService(OperationRefused):
 
 @dataclass(eq=False)
 class UnknownReplica(OperationRefused):
-    """there is no replica {replica!r}; there are: {listed}."""
+    """there is no replica {replica!r}; there are: {listed}"""
 
     replica: str
     known: Sequence[str]
@@ -244,7 +244,7 @@ class UnknownReplica(OperationRefused):
 
 @dataclass(eq=False)
 class ServiceBusy(OperationRefused):
-    """{service} is busy: {by} is under way; try again when it is over (see `escala status`)."""
+    """{service} is busy: {by} is under way; try again when it is over (see `escala status`)"""
 
     service: str
     by: str
@@ -252,7 +252,7 @@ class ServiceBusy(OperationRefused):
 
 @dataclass(eq=False)
 class CountOutOfRange(OperationRefused):
-    """{service} can have from {least} to {most} replicas, not {count}."""
+    """{service} can have from {least} to {most} replicas, not {count}"""
 
     service: str
     count: int
@@ -277,7 +277,7 @@ class ReplicaNotReady(OperationRefused):
 
 @dataclass(eq=False)
 class RevocationFailed(OperationRefused):
-    """{outcome}: {reason}; try again."""
+    """{outcome}: {reason}; try again"""
 
     outcome: str
     """What became of the revocation: nothing, or it is stored but not enforced."""
@@ -302,7 +302,7 @@ class ReloadRefused(EscalaError):
 
 @dataclass(eq=False)
 class ControlFailed(EscalaError):
-    """the supervisor of {project} {reason}."""
+    """the supervisor of {project} {reason}"""
 
     project: str
     reason: str
@@ -310,7 +310,7 @@ class ControlFailed(EscalaError):
 
 @dataclass(eq=False)
 class TimedOut(EscalaError):
-    """timed out after {seconds:g} s, waiting for: {what}. It goes on; see `escala status`."""
+    """timed out after {seconds:g} s, waiting for: {what}. It goes on; see `escala status`"""
 
     what: str
     seconds: float
@@ -326,7 +326,7 @@ class NotConnected(EscalaError):
 
 @dataclass(eq=False)
 class DatabaseUnavailable(EscalaError):
-    """PostgreSQL did not answer ({reason}); try again."""
+    """PostgreSQL did not answer ({reason}); try again"""
 
     reason: str
 
@@ -334,7 +334,7 @@ class DatabaseUnavailable(EscalaError):
 @dataclass(eq=False)
 class PoolExhausted(DatabaseUnavailable):
     """all {size} connections of this process to PostgreSQL were in use for {seconds:g} s; hold them for a shorter time,
-    or raise database.pool in escala.toml."""
+    or raise database.pool in escala.toml"""
 
     reason: str
     size: int
@@ -343,7 +343,7 @@ class PoolExhausted(DatabaseUnavailable):
 
 @dataclass(eq=False)
 class CacheUnavailable(EscalaError):
-    """Valkey did not answer, so {action} could not be carried out; try again."""
+    """Valkey did not answer, so {action} could not be carried out; try again"""
 
     action: str
 
@@ -358,7 +358,7 @@ class InvalidToken(EscalaError):
 @dataclass(eq=False)
 class UnknownKey(EscalaError):
     """there is no key {kid!r} that can be retired; there are: {listed} (the one that signs is replaced by
-    `escala keys rotate`)."""
+    `escala keys rotate`)"""
 
     kid: str
     known: Sequence[str]
@@ -374,7 +374,7 @@ class TaskError(EscalaError):
 
 @dataclass(eq=False)
 class UnknownTask(TaskError):
-    """there is no task named {name!r}; there are: {listed}."""
+    """there is no task named {name!r}; there are: {listed}"""
 
     name: str
     known: Sequence[str]

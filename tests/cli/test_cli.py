@@ -1,5 +1,7 @@
 """Commands without a running project: what they print and how they exit."""
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -58,7 +60,7 @@ def test_arguments_that_are_no_text(arguments: list[str]) -> None:
 def test_outside_a_project(command: str, tmp_path: Path) -> None:
     result = escala(command, cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr.startswith("error: no escala.toml in")
+    assert result.stderr.startswith("error: there is no escala.toml in")
     assert "Traceback" not in result.stderr
 
 
@@ -72,7 +74,7 @@ def test_check_shows_what_would_run_and_changes_nothing(shop: Path) -> None:
     before = sorted(shop.rglob("*"))
     result = escala("check", cwd=shop, environ={"PYTHONDONTWRITEBYTECODE": "1"})
     assert result.returncode == 0, result.stderr
-    for words in ("web:app", "tasks jobs", "/shop, /admin", "postgres   embedded", "is fine"):
+    for words in ("web:app", "tasks jobs", "/admin, /shop", "postgres   embedded", "is fine"):
         assert words in result.stdout
     assert sorted(shop.rglob("*")) == before
 
@@ -152,7 +154,7 @@ def test_a_key_whose_id_begins_with_a_dash_can_be_named(folder: Path) -> None:
     (folder / "escala.toml").write_text('[project]\nname = "keys"\n[services.web]\napp = "web:app"\n')
     done = escala("keys", "retire", "-_8asB15K4", cwd=folder)
     assert done.returncode == 1, done.stderr
-    assert "no key '-_8asB15K4' can be retired" in done.stderr
+    assert "no key '-_8asB15K4' that can be retired" in done.stderr
 
 
 def test_check_and_up_refuse_certificates_that_haproxy_does_not_take(folder: Path) -> None:
@@ -201,3 +203,59 @@ def test_check_refuses_a_folder_that_up_would_refuse(folder: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
     assert "choose another folder with project.state" in done.stderr
     assert {path.name for path in home.iterdir()} == {"escala.toml"}
+
+
+def test_a_token_has_the_scopes_of_services_and_gateway_too(folder: Path) -> None:
+    """Not those of routes alone: "every scope" has to pass everywhere."""
+    write(folder, web__py="app = print")
+    (folder / "escala.toml").write_text(
+        """
+        [project]
+        name = "shop"
+        [gateway]
+        scopes = ["everywhere"]
+        [services.web]
+        app = "web:app"
+        scopes = ["web"]
+        routes = ["/shop", { path = "/open", public = true }, { path = "/admin", scopes = ["admin"] }]
+        [services.api]
+        app = "web:app"
+        routes = ["/api"]
+        """
+    )
+    made = escala("token", cwd=folder).stdout.strip()
+    claims = json.loads(base64.urlsafe_b64decode(made.split(".")[1] + "=="))
+    assert claims["scope"].split() == ["admin", "everywhere", "web"]
+
+
+def test_a_curl_command_fits_the_gateway(folder: Path) -> None:
+    """The scheme where TLS is on, and a path that is not public by what stands above it."""
+    write(folder, web__py="app = print")
+    (folder / "escala.toml").write_text(
+        """
+        [project]
+        name = "shop"
+        [gateway]
+        bind = "127.0.0.1:18999"
+        tls = { certificates = "certs" }
+        [services.pages]
+        app = "web:app"
+        public = true
+        routes = ["/a"]
+        [services.web]
+        app = "web:app"
+        routes = ["/b"]
+        """
+    )
+    assert "'https://127.0.0.1:18999/b'" in escala("token", "--curl", cwd=folder).stdout.replace(
+        " https://127.0.0.1:18999/b", " 'https://127.0.0.1:18999/b'"
+    )
+
+
+def test_check_warns_of_more_connections_than_postgresql_accepts(shop: Path) -> None:
+    with (shop / "escala.toml").open("a") as file:
+        file.write("replicas = 20\n[engines.postgres]\nmax_connections = 50\n")
+    checked = escala("check", cwd=shop)
+    assert checked.returncode == 0, checked.stderr
+    assert "may hold" in checked.stderr
+    assert "which accepts 50" in checked.stderr

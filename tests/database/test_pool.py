@@ -11,7 +11,7 @@ from escala import database
 from escala.database import Database
 from escala.database import pool as pool_module
 from escala.engines import postgres_engine
-from escala.errors import DatabaseUnavailable, NotConnected
+from escala.errors import DatabaseUnavailable, NotConnected, PoolExhausted
 from escala.project.layout import Layout
 from tests.support import minimal_config, start_engine, stop_engine
 
@@ -88,3 +88,17 @@ async def test_a_restart_is_waited_out(folder: Path) -> None:
     finally:
         await made.close()
         await asyncio.to_thread(stop_engine, engine, server)
+
+
+async def test_a_pool_that_is_used_up_says_so(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that PostgreSQL did not answer: the remedy is another one."""
+    monkeypatch.setattr(pool_module, "PATIENCE", 0.2)
+    small = Database(postgres_url, size=2)
+    await small.open()
+    async with small.connection(), small.connection():
+        with pytest.raises(PoolExhausted, match=r"all 2 connections .* database\.pool"):
+            async with small.connection():
+                pass
+    async with small.connection() as connection:
+        assert await connection.fetchval("select 1") == 1
+    await small.close()

@@ -8,14 +8,16 @@ import subprocess
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 
 from escala.engines import postgres_engine, sysuser
 from escala.engines.external import External
 from escala.engines.postgres import EmbeddedPostgres, probe
 from escala.errors import EngineFailed, EngineMissing
+from escala.processes.process import Process, has_ended
 from escala.project.layout import Layout
-from tests.support import minimal_config, running_engine, start_engine, stop_engine
+from tests.support import eventually, minimal_config, running_engine, start_engine, stop_engine
 
 
 @pytest.fixture
@@ -124,3 +126,62 @@ def test_it_listens_on_no_tcp_port(layout: Layout) -> None:
     assert isinstance(engine, EmbeddedPostgres)
     with running_engine(engine):
         assert asyncio.run(ask(engine.url, "show listen_addresses")) == ""
+
+
+def test_it_accepts_as_many_connections_as_all_replicas_may_hold(layout: Layout) -> None:
+    web = {"app": "a:b", "replicas": {"min": 1, "max": 20}}
+    spec = postgres_engine(minimal_config(services={"web": web}), layout).process()
+    assert spec is not None
+    (setting,) = (word for word in spec.argv if word.startswith("max_connections="))
+    assert int(setting.partition("=")[2]) >= 21 * 10
+    chosen = minimal_config(services={"web": web}, engines={"postgres": {"max_connections": 50}})
+    spec = postgres_engine(chosen, layout).process()
+    assert spec is not None
+    assert "max_connections=50" in spec.argv
+
+
+def test_the_pid_file_of_a_server_that_cannot_be_examined_stays(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root in a container without SYS_PTRACE: a second server on the same data would be the end of them."""
+    engine = postgres_engine(minimal_config(), layout)
+    engine.prepare()
+    pid_file = layout.postgres / "data" / "postmaster.pid"
+    pid_file.write_text(f"{os.getpid()}\n")
+
+    def denied(process: psutil.Process) -> str:
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "cwd", denied)
+    monkeypatch.setattr(psutil.Process, "name", lambda process: "postgres")
+    with pytest.raises(EngineFailed, match="cannot be examined"):
+        engine.prepare()
+    assert pid_file.exists()
+
+
+async def test_killed_at_once_it_takes_its_backends_along(layout: Layout) -> None:
+    """Backends have groups of their own, which a SIGKILL for the server's group does not reach."""
+    engine = postgres_engine(minimal_config(), layout)
+    await asyncio.to_thread(engine.prepare)
+    spec = engine.process()
+    assert spec is not None
+    process = await Process.start(spec, lambda lines: None)
+
+    async def ready() -> bool:
+        try:
+            await engine.probe()
+        except OSError:
+            return False
+        return True
+
+    await eventually(ready, "it answers")
+    connection = await asyncpg.connect(engine.url)
+    backend = await connection.fetchval("select pg_backend_pid()")
+    await process.end()
+    await process.wait()
+
+    async def gone() -> bool:
+        return has_ended(backend)
+
+    await eventually(gone, "the backend is gone", 5)
+    connection.terminate()

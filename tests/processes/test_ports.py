@@ -34,3 +34,18 @@ def test_an_address_of_another_machine() -> None:
 
 def test_free_ports_are_free() -> None:
     assert ports.is_free(Address("127.0.0.1", ports.free_port()))
+
+
+def test_a_port_that_is_taken_between_the_look_and_the_bind(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = Address("127.0.0.1", ports.free_port())
+    require_free = ports.require_free
+    faster = socket.socket()
+
+    def looks(address: Address, wanted_by: str) -> None:
+        require_free(address, wanted_by)
+        faster.bind(tuple(address))
+        faster.listen()
+
+    monkeypatch.setattr(ports, "require_free", looks)
+    with faster, pytest.raises(PortTaken, match="wanted by the gateway"):
+        ports.reserve(address, "the gateway")

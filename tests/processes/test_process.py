@@ -1,6 +1,10 @@
+import asyncio
+import ctypes
+import logging
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -86,3 +90,76 @@ def test_exit_codes_in_words() -> None:
         "killed by SIGKILL",
         "killed by signal 200",
     ]
+
+
+async def test_what_is_left_of_the_group_dies_before_anybody_waits_for_the_leader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As long as the leader is a zombie, its group's number belongs to nobody else."""
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    lines: list[str] = []
+    process = await Process.start(spec(f"import subprocess, sys; print({child}.pid)"), lines.extend)
+    waited: list[bool] = []
+    wait = process._popen.wait
+
+    def waits(*arguments: object) -> int:
+        waited.append(has_ended(int(lines[0])) if lines else True)
+        return wait()
+
+    monkeypatch.setattr(process._popen, "wait", waits)
+    killed: list[int] = []
+    kill_group = process._kill_group
+
+    def kills() -> None:
+        killed.append(len(waited))
+        kill_group()
+
+    monkeypatch.setattr(process, "_kill_group", kills)
+    await process.wait()
+    assert killed == [0]
+    assert len(waited) == 1
+    assert (await _gone(int(lines[0]))) is True
+
+
+async def _gone(pid: int) -> bool:
+    async def gone() -> bool:
+        return has_ended(pid)
+
+    return bool(await eventually(gone, "the grandchild is gone"))
+
+
+async def test_many_starts_beside_busy_threads() -> None:
+    """Between fork and exec only system calls are made, so no lock of another thread can be in the way."""
+    stop = threading.Event()
+
+    def busy() -> None:
+        while not stop.is_set():
+            bytes(bytearray(10_000))
+            logging.getLogger("busy").debug("x")
+            ctypes.CDLL(None).getpid()
+
+    threads = [threading.Thread(target=busy, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        async with asyncio.timeout(60):
+            for _ in range(100):
+                quick = ProcessSpec(name="p", argv=("/bin/true",), cwd=Path("/"))
+                assert await (await Process.start(quick, lambda lines: None)).wait() == 0
+    finally:
+        stop.set()
+
+
+async def test_a_program_with_an_end_of_its_own_is_asked_for_it_first() -> None:
+    code = "import signal, sys; signal.signal(signal.SIGQUIT, lambda *_: sys.exit(7)); print('up', flush=True)"
+    lines: list[str] = []
+    process = await Process.start(
+        spec(f"{code}\nimport time\ntime.sleep(60)", kill_signal=signal.SIGQUIT), lines.extend
+    )
+
+    async def up() -> bool:
+        return lines == ["up"]
+
+    await eventually(up, "it runs")
+    await process.end()
+    assert await process.wait() == 7

@@ -10,6 +10,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -86,6 +87,9 @@ def main() -> None:
             timeout_graceful_shutdown=max(1, int(options.stop_timeout)),
         )
     )
+    # uvicorn raises the signal that ended it once more, which would skip the rest of this function.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the supervisor tells who started and stopped
     server.run(sockets=[_bound(options.socket)] if options.socket else None)
     _exit(0 if server.started else 3, patient=options.kind == "app")
