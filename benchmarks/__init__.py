@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m benchmarks.NAME`` prints a table, then the figures as one JSON object in the last line."""
+"""Benchmarks: ``python -m benchmarks.NAME`` prints a table, then the figures as one JSON object on the last line."""

@@ -1,8 +1,9 @@
-"""What clients notice while the gateway and its replicas change, and how evenly replicas are loaded.
+"""Measure what clients notice while the gateway and its replicas change, and how evenly the replicas are loaded.
 
-Eight clients ask without pause through the gateway, each on its own keep-alive connection, while a replica is killed,
-the service is scaled from 2 to 8 and back with long requests in flight, the gateway is reloaded twenty times, its
-certificate changes, and its worker is killed. A request fails when it gets another answer than 200, or none.
+Eight clients send requests through the gateway without pause, each on its own keep-alive connection. Meanwhile replicas
+are killed; the service is scaled from 2 to 8 and back, with long requests in flight; the gateway is reloaded twenty
+times; its certificate is changed; and its worker process is killed. A request counts as failed if it gets no answer, or
+one that is not 200.
 
     python -m benchmarks.failover [--kills 5] [--reloads 20] [--long 20]
 """
@@ -36,9 +37,9 @@ REPOSITORY = Path(__file__).parents[1]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=5, help="of replicas")
+    parser.add_argument("--kills", type=int, default=5, help="how many times a replica is killed")
     parser.add_argument("--reloads", type=int, default=20)
-    parser.add_argument("--long", type=float, default=20.0, help="seconds of the requests in flight while it is scaled")
+    parser.add_argument("--long", type=float, default=20.0, help="seconds that each long request takes")
     options = parser.parse_args()
     with scratch_folder() as folder:
         (folder / "certs").mkdir()
@@ -65,7 +66,7 @@ routes = ["/quick", "/long"]
 
 
 class Load:
-    """Requests without pause, counted by outcome."""
+    """Sends requests without pause, and counts them by outcome."""
 
     def __init__(self, project: Project, key: str) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -76,7 +77,7 @@ class Load:
         self.last_failure = 0.0
 
     async def ask(self, path: str, times: int | None = None) -> None:
-        """Ask until told to end, or so many times."""
+        """Send requests until `end` is called, or `times` requests have been sent."""
         asked = 0
         async with self.client() as http:
             while self._go_on and asked != times:
@@ -107,7 +108,7 @@ class Load:
         self._go_on = False
 
     async def more(self, count: int = 100) -> None:
-        """Wait for so many more good answers."""
+        """Wait for `count` more answers with status 200."""
         wanted = self.outcomes["200"] + count
         async with asyncio.timeout(DEADLINE):
             while self.outcomes["200"] < wanted:
@@ -116,7 +117,7 @@ class Load:
 
 @contextlib.asynccontextmanager
 async def under_load(project: Project, key: str, what: str) -> AsyncIterator[Load]:
-    """Keep asking through the block; print what came of it."""
+    """Send requests during the block, then print the outcomes."""
     load = Load(project, key)
     asking = [asyncio.create_task(load.ask("/quick")) for _ in range(CLIENTS)]
     await load.more()
@@ -204,7 +205,7 @@ async def status(project: Project) -> Status:
 
 
 async def replicas(project: Project, count: int, other_than: int = 0) -> None:
-    """Wait until so many replicas are ready, and no other is there."""
+    """Wait until exactly `count` replicas are running, all of them ready, and none has the pid `other_than`."""
     async with asyncio.timeout(DEADLINE):
         while True:
             mine = [p for p in (await status(project)).processes if p.service == "web"]

@@ -1,4 +1,4 @@
-"""An app that answers at once, or after a while, with the name of its replica."""
+"""An app that answers with the name of its replica, either at once or after a given time."""
 
 import asyncio
 import os

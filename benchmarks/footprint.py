@@ -1,8 +1,8 @@
-"""How fast the laboratory starts, and how much memory it holds while idle.
+"""Measure how fast the laboratory starts, and how much memory it uses while idle.
 
-A first start makes the database and loads 336,776 flights; further ones find them. Time is from the command to the
-gateway's first answer, as a user has it. Memory is the proportional set size (PSS) of every process, taken when all
-have been idle for a few seconds, and again after a short load has warmed them up.
+The first start creates the database and loads 336,776 flights. Later starts find the database in place. The start time
+is measured from the command to the gateway's first answer. Memory is the sum of the proportional set sizes (PSS) of all
+processes. It is measured after a few idle seconds, and again after a short load has warmed the processes up.
 
     python -m benchmarks.footprint [--rounds 5]
 """
@@ -33,7 +33,7 @@ WARM_REQUESTS = 500
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="warm starts")
+    parser.add_argument("--rounds", type=int, default=5, help="number of warm starts")
     rounds = parser.parse_args().rounds
     with scratch_folder() as folder:
         measure(folder, rounds)
@@ -71,7 +71,7 @@ def measure(folder: Path, rounds: int) -> None:
 
 
 def start(project: Project, settings: list[str]) -> tuple[float, tuple[Status, Status]]:
-    """Start the laboratory, wait for its first answer, look at its memory, stop it."""
+    """Start the laboratory, wait for its first answer, measure its memory, stop it."""
     options = [word for setting in settings for word in ("--set", setting)]
     command = [sys.executable, "-m", "escala", "demo", "--no-output", *options]
     began = time.monotonic()

@@ -1,12 +1,14 @@
-"""What a request costs in the gateway with everything on, against bare proxies and against Envoy with its JWT filter.
+"""Compare the cost of a request in the gateway, with all features on, with bare proxies and with Envoy's JWT filter.
 
-All forward to the same two replicas (nginx, one process each, a JSON body of 100 bytes), one proxy thread each, 64
-keep-alive connections. Escala has all on: JWT RS256, revocation, scopes, rate limit, request id, headers, access
-log, metrics; bare HAProxy, nginx and Caddy verify nothing; "envoy all" adds scopes, rate limit and log to "envoy jwt".
-Escala reaches replicas over Unix sockets, the peers over TCP, as they are set up everywhere; "haproxy sockets" and
-"envoy sockets" are the same peers over the sockets that Escala uses. Peers that are not installed are skipped.
+All proxies forward to the same two replicas (nginx, one process each, a JSON body of 100 bytes). Each has one thread
+and gets 64 keep-alive connections. Escala has all features on: JWT RS256, revocation, scopes, rate limit, request id,
+headers, access log, metrics. Bare HAProxy, nginx and Caddy do not verify tokens. "envoy all" adds scopes, rate limit
+and log to "envoy jwt". Escala connects to the replicas over Unix sockets, the other proxies over TCP, as is usual.
+"haproxy sockets" and "envoy sockets" are the same proxies over the Unix sockets that Escala uses. Proxies that are not
+installed are skipped.
 
-Processor time is of the proxy's own processes. The access log's collector is a process of its own and is shown apart.
+Processor time is that of the proxy's own processes. The collector of the access log is a separate process, and its time
+is shown separately.
 
     python -m benchmarks.gateway [--rounds 5] [--seconds 4]
 """
@@ -68,7 +70,7 @@ def compare(folder: Path, rounds: int, seconds: int) -> None:
                 found[each.name].append(measure(f"http://127.0.0.1:{each.port}/data", key, each.pid, seconds=seconds))
         collector = processor_seconds(pid_of(project, "access-log")) - collector
         figures = table(found)
-        mine = sum(each.requests for each in found["escala"]) * (seconds + 1) / seconds  # the warming up too
+        mine = sum(each.requests for each in found["escala"]) * (seconds + 1) / seconds  # includes the warm-up second
         figures["collector_us"] = round(collector / mine * 1e6, 1)
         figures["lost_lines"] = lost_lines(project)
         print(f"\nthe access log's collector, beside it: {figures['collector_us']} µs a request,", end=" ")
@@ -154,7 +156,7 @@ def pid_of(project: Project, name: str) -> int:
 
 
 def table(found: dict[str, list[Measured]]) -> dict[str, float | int]:
-    """Print what each one needs; return the ratios of medians."""
+    """Print the results of each proxy; return the ratios of medians."""
     cpu = {name: statistics.median(m.cpu_us for m in rounds) for name, rounds in found.items()}
     rps = {name: statistics.median(m.rps for m in rounds) for name, rounds in found.items()}
     failed = {name: sum(m.failed for m in rounds) for name, rounds in found.items()}
@@ -175,7 +177,7 @@ def table(found: dict[str, list[Measured]]) -> dict[str, float | int]:
 def streams(pair: dict[str, Contestant], path: str, key: str) -> float:
     """Fetch `path` through Escala and bare HAProxy in turn; return the median ratio of their times."""
     times: dict[str, list[float]] = {name: [] for name in pair}
-    rounds = 3 * 10**8 // SIZES[path] if path in SIZES else 15  # what is short varies more: ten times 1 MB take 7 ms
+    rounds = 3 * 10**8 // SIZES[path] if path in SIZES else 15  # short transfers vary more: ten of 1 MB take 7 ms
     for _ in range(rounds):
         for name, each in pair.items():
             times[name].append(asyncio.run(fetch(each.port, path, key)))
@@ -186,7 +188,7 @@ def streams(pair: dict[str, Contestant], path: str, key: str) -> float:
 
 
 async def fetch(port: int, path: str, key: str) -> float:
-    """Return the seconds of ten requests, one after another, read to their ends; raise where one is cut off."""
+    """Return the total seconds of ten consecutive requests, each read to its end. Exit if an answer is cut off."""
     seconds = 0.0
     for _ in range(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)

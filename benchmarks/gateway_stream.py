@@ -1,4 +1,4 @@
-"""A server whose every answer is a stream of server-sent events, written one by one: ``... gateway_stream PORT``."""
+"""A server that answers every request with a stream of server-sent events: ``... gateway_stream PORT``."""
 
 import asyncio
 import sys

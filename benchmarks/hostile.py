@@ -1,9 +1,9 @@
-"""What good traffic notices of hostile traffic beside it.
+"""Measure how much hostile traffic slows down good traffic.
 
-One client asks at a steady pace through the gateway: alone, beside each kind of attacker, and beside the same attacker
-aiming at an nginx that has nothing to do with it. The attacker is a process of its own on the same machine, and what
-its use of the processors costs is seen in the last of the three. Floods come at moments that are independent of each
-other. A request fails with another answer than 200.
+One client sends requests through the gateway at a steady pace. It is measured three times: alone; while an attacker of
+each kind attacks the gateway; and while the same attacker attacks an unrelated nginx. The attacker is a separate
+process on the same machine. The third measurement shows the effect of the processor time that the attacker itself
+uses. Floods arrive at random, independent moments. A request counts as failed if its answer is not 200.
 
     python -m benchmarks.hostile [--rounds 3] [--seconds 8] [--slow 1000] [--rate 10000]
 """
@@ -26,9 +26,9 @@ from benchmarks.processes import escala_up, required, running, scratch_folder, t
 from escala.processes.ports import free_port
 
 PACE = 0.004
-"""Seconds between two good requests."""
+"""Seconds between two requests of the good client."""
 CONNECTIONS = 16
-"""Open at a time, of an attacker that floods."""
+"""Connections that a flooding attacker has open at a time."""
 
 Attack = Callable[["Target"], Awaitable[None]]
 
@@ -36,9 +36,9 @@ Attack = Callable[["Target"], Awaitable[None]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
-    parser.add_argument("--slow", type=int, default=1000, help="slow connections at a time")
-    parser.add_argument("--rate", type=int, default=10_000, help="wrong tokens a second at most")
+    parser.add_argument("--seconds", type=float, default=8.0, help="duration of each measurement")
+    parser.add_argument("--slow", type=int, default=1000, help="number of slow connections at a time")
+    parser.add_argument("--rate", type=int, default=10_000, help="maximum number of wrong tokens per second")
     options = parser.parse_args()
     with scratch_folder() as folder:
         upstream, elsewhere, port = free_port(), free_port(), free_port()
@@ -70,19 +70,19 @@ routes = ["/data"]
 
 
 class Target:
-    """Where the gateway is, with a token that is good, and what attackers may use up."""
+    """The port to attack or measure, with a valid token, and the limits of the attackers."""
 
     def __init__(self, port: int, key: str, slow: int, rate: int) -> None:
         self.port, self.key, self.slow, self.rate = port, key, slow, rate
         self.statuses: Counter[str] = Counter()
-        """What an attacker was answered."""
+        """The statuses of the answers that an attacker received."""
 
     @property
     def address(self) -> tuple[str, int]:
         return "127.0.0.1", self.port
 
     def count(self, connection: socket.socket) -> None:
-        """Wait for the answer to what was sent on a connection."""
+        """Wait for the answer on a connection, and count its status."""
         with contextlib.suppress(OSError):
             self.statuses[connection.recv(65536)[9:12].decode() or "closed"] += 1
 
@@ -129,16 +129,16 @@ async def floods_of_headers(target: Target) -> None:
             with waiting.popleft() as connection:
                 target.count(connection)
         waiting.append(socket.create_connection(target.address))
-        with contextlib.suppress(ConnectionError):  # refused before all was said
+        with contextlib.suppress(ConnectionError):  # refused before everything was sent
             waiting[-1].sendall(head + shapes[number % 3] + b"\r\n")
 
 
 async def at_random(rate: int) -> AsyncIterator[int]:
-    """Yield at moments that are independent of each other, so many a second as far as this process can."""
+    """Yield at random, independent moments, `rate` times a second on average if this process is fast enough."""
     due = time.perf_counter()
     for number in itertools.count():
         due += random.expovariate(rate)
-        time.sleep(max(0.0, due - time.perf_counter()))  # an event loop's clock ticks once a millisecond
+        time.sleep(max(0.0, due - time.perf_counter()))  # asyncio.sleep is only accurate to a millisecond
         if number % 100 == 0:
             await asyncio.sleep(0)
         yield number
@@ -148,7 +148,7 @@ ATTACKS: tuple[Attack, ...] = (slow_heads_and_bodies, wrong_tokens, floods_of_he
 
 
 def attack(target: Target, kind: Attack, seconds: float, said: "Queue[Counter[str]]") -> None:
-    """Attack for a while, as a process of its own; put into `said` what was answered."""
+    """Attack for `seconds`, in a process of its own. Put the statuses of the answers into `said`."""
 
     async def run() -> None:
         with contextlib.suppress(TimeoutError):
@@ -160,7 +160,7 @@ def attack(target: Target, kind: Attack, seconds: float, said: "Queue[Counter[st
 
 
 class Good:
-    """Requests at a steady pace, one at a time, on one connection."""
+    """A good client: sends requests at a steady pace, one at a time, on one connection."""
 
     def __init__(self) -> None:
         self.milliseconds: list[float] = []
@@ -209,12 +209,12 @@ def compare(gateway: Target, elsewhere: Target, rounds: int, seconds: float) -> 
 
 
 def under(gateway: Target, aim: Target, kind: Attack, seconds: float, good: Good) -> Counter[str]:
-    """Ask the gateway while somebody attacks `aim`; return what the attacker was answered."""
+    """Send good requests to the gateway while `aim` is attacked. Return the statuses of the attacker's answers."""
     context = multiprocessing.get_context("spawn")
     said: Queue[Counter[str]] = context.Queue()
     attacker = context.Process(target=attack, args=(aim, kind, seconds + 12, said), daemon=True)
     attacker.start()
-    time.sleep(2)  # until it is at work
+    time.sleep(2)  # until the attack has started
     asyncio.run(good.ask(gateway, seconds))
     answers = said.get(timeout=60)
     attacker.join(10)

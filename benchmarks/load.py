@@ -1,4 +1,4 @@
-"""Load by wrk (https://github.com/wg/wrk): how many requests, how fast, what failed."""
+"""Load generated with wrk (https://github.com/wg/wrk): measures throughput, latency and failures."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ class Measured:
     p50_ms: float
     p99_ms: float
     cpu_us: float
-    """Processor time of the proxy per request."""
+    """Processor time of the measured process per request, in microseconds."""
 
     @property
     def rps(self) -> float:
@@ -26,7 +26,7 @@ class Measured:
 
 
 def measure(url: str, token: str, pid: int, *, connections: int = 64, seconds: int = 4) -> Measured:
-    """Put a warm server under load and read what it costs."""
+    """Warm a server up, put it under load, and measure throughput, latency and processor time of process `pid`."""
     command = [str(required("wrk")), "-t1", f"-c{connections}", "-H", f"Authorization: Bearer {token}", "--latency"]
     subprocess.run([*command, "-d1", url], capture_output=True, check=True)
     before = processor_seconds(pid)
@@ -54,5 +54,5 @@ def _latency(said: str, percentile: str) -> float:
 def _found(pattern: str, said: str) -> str:
     match = re.search(pattern, said)
     if match is None:
-        raise SystemExit(f"wrk said:\n{said}")
+        raise SystemExit(f"cannot read the output of wrk:\n{said}")
     return match[1]

@@ -1,4 +1,4 @@
-"""The proxies that the gateway is compared with: their configurations, as their manuals have them, tuned fairly."""
+"""The proxies that the gateway is compared with. Their configurations follow their manuals and are tuned fairly."""
 
 import json
 import zlib
@@ -15,7 +15,10 @@ _ENVOY = "type.googleapis.com/envoy.extensions"
 
 Upstreams = tuple[Endpoint, Endpoint]
 Configure = Callable[[int, Upstreams, int, str, str], str]
-"""Port to listen on, where the replicas listen, port of the stream, keys (JWKS), folder → configuration."""
+"""Arguments: port to listen on, addresses of the replicas, port of the stream server, keys (JWKS), folder.
+
+Returns the text of the configuration file.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Peer:
     remedy: str
     environment: dict[str, str] = field(default_factory=dict)
     over_sockets: bool = False
-    """Whether it reaches the replicas over Unix sockets, as Escala does, and not over TCP."""
+    """Whether it connects to the replicas over Unix sockets, as Escala does, instead of TCP."""
 
 
 def haproxy(port: int, upstreams: Upstreams, stream: int, jwks: str, folder: str) -> str:
@@ -92,12 +95,12 @@ http://127.0.0.1:{port} {{
 
 
 def envoy(port: int, upstreams: Upstreams, stream: int, jwks: str, folder: str) -> str:
-    """Envoy as it is, with its JWT filter before it."""
+    """Envoy with only its JWT filter added."""
     return _envoy(port, upstreams, filters=[_jwt(jwks)], access_log=[])
 
 
 def envoy_with_all(port: int, upstreams: Upstreams, stream: int, jwks: str, folder: str) -> str:
-    """Envoy with what Escala does as well: scopes, a rate limit (one bucket, its cheapest), an access log in JSON."""
+    """Envoy with more of what Escala does: scopes, a rate limit (a single bucket, the cheapest), a JSON access log."""
     scope = {"filter": "envoy.filters.http.jwt_authn", "path": [{"key": "claims"}, {"key": "scope"}]}
     scopes = {
         "@type": f"{_ENVOY}.filters.http.rbac.v3.RBAC",
@@ -231,7 +234,7 @@ def _endpoint(upstream: Endpoint) -> dict[str, object]:
 
 
 def _envoy_command(binary: Path, file: Path) -> Sequence[str | Path]:
-    own = str(zlib.crc32(str(file).encode()))  # two may run beside each other where their ids differ
+    own = str(zlib.crc32(str(file).encode()))  # two Envoys can run at once only with different ids
     return [binary, "-c", file, "--concurrency", "1", "--log-level", "off", "--base-id", own]
 
 

@@ -1,4 +1,4 @@
-"""Running contestants, and what they cost: processor time of a process and its children."""
+"""Runs the servers to compare, and measures the processor time of a process and its children."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ def processor_seconds(pid: int) -> float:
 
 @contextlib.contextmanager
 def running(command: Sequence[str | Path], port: int, **environment: str) -> Iterator[int]:
-    """Run a server until the end of the block; yield its pid when it takes connections."""
+    """Run a server until the end of the block; yield its pid when it accepts connections."""
     process = subprocess.Popen(
         [str(word) for word in command],
         stdout=subprocess.DEVNULL,
@@ -59,7 +59,7 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Lend an empty folder that PostgreSQL's user can pass through."""
+    """Yield an empty temporary folder that PostgreSQL's user may traverse, and delete it at the end of the block."""
     folder = Path(tempfile.mkdtemp(prefix="escala-"))
     folder.chmod(0o711)
     try:
@@ -92,7 +92,7 @@ def escala_up(folder: Path, settings: Sequence[str] = ()) -> Iterator[Project]:
 def _is_open(project: Project) -> bool:
     try:
         return Client(project).status().is_open
-    except Exception:  # not there yet, whatever it is
+    except Exception:  # any error means that it is not open yet
         return False
 
 
@@ -103,7 +103,7 @@ def token(project: Project) -> str:
 
 
 def program(name: str) -> Path | None:
-    """Return a program, beside this Python or wherever distributions put it."""
+    """Return the path of a program: next to this Python, on PATH, or in a system folder; None if there is none."""
     found = (
         shutil.which(name, path=str(Path(sys.executable).parent))
         or shutil.which(name)

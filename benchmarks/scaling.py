@@ -1,9 +1,9 @@
-"""How throughput grows with replicas, how fast they come, and what clients notice of steps, rollouts and autoscaling.
+"""Measure how throughput grows with replicas, how fast replicas join, and how load steps and rollouts affect clients.
 
     python -m benchmarks.scaling [--seconds 4] [--draw docs/scaling.svg]
 
-The bare start that a join is compared with is the same app under plain uvicorn, from exec to its first answer. Load is
-wrk's; the machine's processors are shared by replicas, gateway and load.
+The time that a replica needs to join is compared with a bare start: the same app under plain uvicorn, from exec to its
+first answer. wrk generates the load. Replicas, gateway and wrk share the machine's processors.
 """
 
 import argparse
@@ -90,7 +90,7 @@ app = Starlette(routes=[Route("/roll", roll)])
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=4, help="of load for each number of replicas")
+    parser.add_argument("--seconds", type=int, default=4, help="duration of the load for each number of replicas")
     parser.add_argument("--draw", type=Path, help="write the fit of the Universal Scalability Law as SVG")
     options = parser.parse_args()
     with scratch_folder() as folder:
@@ -111,15 +111,15 @@ def main() -> None:
 
 
 def growth(project: Project, key: str, seconds: int, picture: Path | None) -> dict[str, float]:
-    """Throughput of a handler that waits, against replicas."""
+    """Measure the throughput of a handler that waits, for each number of replicas."""
     url = f"{project.config.gateway.bind.url}/wait"
-    print("\nreplicas  requests/s   linear   p99 ms  (50 ms of waiting, 10 at a time a replica)")
+    print("\nreplicas  requests/s   linear   p99 ms  (each request waits 50 ms; 10 at a time per replica)")
     measured: dict[int, float] = {}
     for count in COUNTS:
         scale(project, "waiting", count)
         found = measure(url, key, os.getpid(), connections=int(count * INFLIGHT * 1.3), seconds=seconds)
         if found.failed:
-            print(f"{found.failed} of the following failed")
+            print(f"{found.failed} requests of the next line failed")
         measured[count] = found.rps
         print(f"{count:8} {found.rps:11.0f} {found.rps / count / measured[1]:8.3f} {found.p99_ms:8.1f}")
     law = fit(measured)
@@ -134,9 +134,9 @@ def growth(project: Project, key: str, seconds: int, picture: Path | None) -> di
 
 
 def calculation(project: Project, key: str, seconds: int) -> dict[str, float]:
-    """Return how much of the processors a handler that calculates gets done, with a replica for each.
+    """Measure a handler that calculates, with one replica per processor. Return its share of the possible throughput.
 
-    The limit is what as many plain processes do of the same calculation at the same time, without any server.
+    The possible throughput is that of as many plain processes that run the same calculation without a server.
     """
     processors = len(os.sched_getaffinity(0))
     code = (
@@ -165,7 +165,7 @@ def calculation(project: Project, key: str, seconds: int) -> dict[str, float]:
 
 
 async def joins(project: Project, key: str, rounds: int = 5) -> dict[str, float]:
-    """From `scale` to the first request that the new replica answers, beside the app's bare start."""
+    """Measure the time from `scale` to the new replica's first answer, and compare it with the app's bare start."""
     url = f"{project.config.gateway.bind.url}/name"
     bare, joined = [], []
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}) as http:
@@ -197,14 +197,14 @@ def bare_start() -> float:
 
 
 class Clients:
-    """So many clients, each asking again when it was answered."""
+    """A number of clients. Each sends its next request as soon as the previous one is answered."""
 
     def __init__(self, url: str, key: str) -> None:
         self._url, self._headers = url, {"Authorization": f"Bearer {key}"}
         self.statuses: Counter[str] = Counter()
         self.bodies: Counter[str] = Counter()
         self.times: list[tuple[float, float]] = []
-        """When each was answered, and how many seconds it took."""
+        """For each answer, when it arrived and how many seconds it took."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, count: int) -> None:
@@ -243,7 +243,7 @@ async def clients(url: str, key: str, count: int) -> AsyncIterator[Clients]:
 
 
 async def step(project: Project, key: str) -> dict[str, float]:
-    """From 10 to 400 requests at a time, and back."""
+    """Measure a step from 10 to 400 concurrent requests, and back."""
     async with clients(f"{project.config.gateway.bind.url}/step", key, 10) as asking:
         await asyncio.sleep(5)
         before = p99(asking, 0)
@@ -288,7 +288,7 @@ async def step(project: Project, key: str) -> dict[str, float]:
 
 
 async def rollouts(project: Project, key: str, folder: Path) -> dict[str, float]:
-    """A rolling restart of four replicas under load, and one of a version that is broken."""
+    """Measure two rolling restarts of four replicas under load: to a good version, then to a broken one."""
     async with clients(f"{project.config.gateway.bind.url}/roll", key, 8) as asking:
         await asyncio.sleep(1)
         (folder / "rolling.py").write_text(ROLLING.format(version="new"))
@@ -309,12 +309,12 @@ async def rollouts(project: Project, key: str, folder: Path) -> dict[str, float]
 
 async def roll(project: Project) -> None:
     client = Client(project)
-    with contextlib.suppress(EscalaError):  # of the broken version
+    with contextlib.suppress(EscalaError):  # the rollout of the broken version fails
         await asyncio.to_thread(lambda: client.follow(client.begin(Roll(["rolling"])), DEADLINE))
 
 
 def idle(project: Project, seconds: float = 20.0) -> dict[str, float]:
-    """What the supervisor needs with twenty replicas and nothing to do."""
+    """Measure the supervisor's processor time and memory with twenty idle replicas."""
     others = sum(p.replica != "" for p in status(project).processes) - 1
     scale(project, "waiting", 20 - others)
     pid = status(project).pid
@@ -348,7 +348,7 @@ def service(found: Status, name: str) -> ServiceStatus:
 
 
 def scale(project: Project, name: str, count: int) -> None:
-    """Scale, and wait until it is so."""
+    """Scale a service and wait until it has `count` replicas."""
     client = Client(project)
     client.follow(client.begin(Scale(name, count)), DEADLINE)
 

@@ -1,4 +1,4 @@
-"""The app of `benchmarks.scaling`: a wait, and a calculation."""
+"""The app of `benchmarks.scaling`: one handler waits, one calculates, one answers with the replica's name."""
 
 import asyncio
 import os

@@ -1,7 +1,7 @@
-"""The Universal Scalability Law (N. Gunther): throughput against replicas, with what contention and coherence cost.
+"""The Universal Scalability Law (N. Gunther): throughput by replicas, with the cost of contention and coherence.
 
-C(N) = l N / (1 + s (N - 1) + k N (N - 1)); fitted by least squares of the transformed quantity N / C(N), which is a
-polynomial in (N - 1).
+C(N) = l N / (1 + s (N - 1) + k N (N - 1)). It is fitted by least squares of the transformed quantity N / C(N), which is
+a polynomial in (N - 1).
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ class Law:
     single: float
     """l: throughput of one replica."""
     contention: float
-    """s: the share that is done one after another."""
+    """s: the share of the work that cannot run in parallel."""
     coherence: float
-    """k: what each pair costs."""
+    """k: the cost of coordination between each pair of replicas."""
 
     def at(self, count: float) -> float:
         loss = 1 + self.contention * (count - 1) + self.coherence * count * (count - 1)
@@ -26,7 +26,7 @@ class Law:
 
 
 def fit(measured: Mapping[int, float]) -> Law:
-    """Return the law that fits best; neither loss is allowed to be a gain."""
+    """Return the law that fits best. Contention and coherence are never negative."""
     single = measured[min(measured)] / min(measured)
     # N l / C - 1 = s (N - 1) + k N (N - 1), divided by (N - 1): a straight line in N.
     points = [(n, (n * single / c - 1) / (n - 1)) for n, c in measured.items() if n > 1]
@@ -38,7 +38,7 @@ def fit(measured: Mapping[int, float]) -> Law:
 
 
 def draw(measured: Mapping[int, float], law: Law) -> str:
-    """Return the points, the law and the straight line as an SVG."""
+    """Return an SVG of the measured points, the fitted law, and linear scaling."""
     width, height, left, bottom = 640, 400, 70, 50
     most_n = max(measured) * 1.05
     most_c = max(max(measured.values()), law.single * max(measured)) * 1.08

@@ -1,8 +1,9 @@
-"""A Flask app in Escala's replica, and in the servers that people run it in: requests, memory, start.
+"""Compare a Flask app in Escala's replica and in other WSGI servers: throughput, memory, start time.
 
-Each server is one process with ten threads, spoken to directly (no gateway), by wrk with 64 keep-alive connections, in
-turn. Memory is the process's proportional set size after the load, with its children; the start is the time until the
-first answer. Peers that are not installed are skipped (pip install gunicorn waitress granian).
+Each server is one process with ten threads. The servers are measured in turn, without the gateway, by wrk with 64
+keep-alive connections. Memory is the proportional set size of the process and its children after the load. The start
+time is the time until the first answer. Servers that are not installed are skipped (pip install gunicorn waitress
+granian).
 
     python -m benchmarks.wsgi [--rounds 3] [--seconds 4]
 """

@@ -1,4 +1,4 @@
-"""The app of `benchmarks.wsgi`: a small JSON answer, a body that is read, a stream."""
+"""The app of `benchmarks.wsgi`: a small JSON answer, and a stream."""
 
 from collections.abc import Iterator
 

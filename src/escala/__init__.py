@@ -39,7 +39,10 @@ _MODULES = {"auth": "escala.auth", "database": "escala.database", "problem": "es
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use: programs of Escala that need none of them stay small (PEP 562)."""
+    """Import a public name on first use (PEP 562).
+
+    Escala's own programs that use none of these names do not load them, which saves memory.
+    """
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in _MODULES:

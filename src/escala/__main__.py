@@ -2,8 +2,8 @@
 
 import sys
 
-# The working directory, which -m puts first, may be a project's, whose queue.py must not stand in for the standard
-# library's. Nothing of the project is imported here.
+# `python -m` puts the working directory first on sys.path. That directory may be a project with a queue.py of its own,
+# which would shadow the standard library's. Nothing of the project is imported here, so the entry is removed.
 if not sys.flags.safe_path and sys.path:
     del sys.path[0]
 

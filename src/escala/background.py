@@ -1,4 +1,4 @@
-"""Work beside all other work: a loop that is done again and again, and how a bug in such work is reported."""
+"""Background work: a task that is repeated in a loop, and the report of a bug in it."""
 
 import asyncio
 import contextlib
@@ -8,10 +8,10 @@ _AFTER_BUG = 5.0
 
 
 class BackgroundLoop:
-    """Awaits `task`, which returns the seconds until it is due again.
+    """Awaits `task` again and again. Each run returns the seconds to wait before the next one.
 
-    A bug in it is reported, and it goes on. What the task handles by itself, such as an engine that is away, never
-    comes here.
+    An exception that escapes from `task` is a bug: it is reported, and the loop continues. The task itself handles
+    expected errors, such as an unavailable engine.
     """
 
     def __init__(self, name: str, task: Callable[[], Awaitable[float]]) -> None:
@@ -20,12 +20,12 @@ class BackgroundLoop:
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin; started twice, it runs once."""
+        """Start the loop. A second call does nothing."""
         if self._running is None:
             self._running = asyncio.create_task(self._run(), name=self._name)
 
     async def stop(self) -> None:
-        """Cancel what is under way, and wait for its end; stopped twice, or never started, it is stopped."""
+        """Cancel the loop and wait until it has ended. Does nothing if the loop is not running."""
         running, self._running = self._running, None
         if running is not None:
             running.cancel()
@@ -37,11 +37,14 @@ class BackgroundLoop:
             try:
                 pause = await self._work()
             except Exception as error:
-                report_bug(f"the {self._name} failed, and goes on", error)
+                report_bug(f"the {self._name} failed; it will run again", error)
                 pause = _AFTER_BUG
             await asyncio.sleep(pause)
 
 
 def report_bug(message: str, error: BaseException) -> None:
-    """Report an error that nobody waits for to the event loop's handler, which logs it with its traceback."""
+    """Report an error that no caller awaits.
+
+    It goes to the event loop's exception handler, which logs it with its traceback.
+    """
     asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})

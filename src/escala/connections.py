@@ -1,4 +1,4 @@
-"""The composition root of the library part: opens what `database`, `Cache` and `task` use, and closes it again."""
+"""The composition root of the library: opens and closes the connections that `database`, `Cache` and `task` use."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,10 +12,14 @@ from escala.environment import Environment
 
 @asynccontextmanager
 async def running(environment: Environment | None = None) -> AsyncIterator[None]:
-    """Connect database and cache for a script or a test: ``async with escala.running(): ...``.
+    """Connect the database and the cache for a script or a test: ``async with escala.running(): ...``.
 
-    The addresses come from the environment unless one is given. What has no address stays unconnected, and using it
-    raises NotConnected.
+    `environment` gives the URLs of PostgreSQL and Valkey; by default it is read from the process's environment
+    variables. An engine without a URL stays unconnected, and using it raises NotConnected. The block receives no value
+    (None). Both connections are closed at its end.
+
+    An engine that is down does not fail here: its first use does. Raises RuntimeError if the database or the cache is
+    already connected in this process (`running` does not nest).
     """
     environment = environment or Environment.read()
     async with AsyncExitStack() as stack:
@@ -36,6 +40,10 @@ async def running(environment: Environment | None = None) -> AsyncIterator[None]
 
 @asynccontextmanager
 async def lifespan(app: Any) -> AsyncIterator[None]:
-    """Connect database and cache for as long as an app runs: ``FastAPI(lifespan=escala.lifespan)``."""
+    """Connect the database and the cache while an ASGI app runs: ``FastAPI(lifespan=escala.lifespan)``.
+
+    `app` is the application that Starlette or FastAPI passes in; it is not used. The URLs come from the process's
+    environment variables. Errors are those of `running`.
+    """
     async with running():
         yield

@@ -1,7 +1,7 @@
-"""What a replica is told by its environment: the only thing the library part reads.
+"""The settings of a replica, read from its environment variables. The library reads no other configuration.
 
-The supervisor writes these variables for the replicas that it starts; a replica in somebody's container gets them from
-whoever runs it. The addresses of the engines have the names that override the same settings of escala.toml.
+The supervisor sets these variables for the replicas that it starts. If you run a replica in a container of your own,
+set them yourself. The variables for the engines' URLs have the same names as those that override escala.toml.
 """
 
 import os
@@ -12,11 +12,11 @@ from dataclasses import dataclass, fields
 @dataclass(frozen=True, kw_only=True)
 class Environment:
     project: str = "escala"
-    """ESCALA_PROJECT__NAME: prefix of everything kept in Valkey."""
+    """ESCALA_PROJECT__NAME: part of the prefix of every key in Valkey."""
     service: str = ""
     """ESCALA_SERVICE: the service this process is a replica of."""
     replica: str = ""
-    """ESCALA_REPLICA: its name, such as "microservice/1"."""
+    """ESCALA_REPLICA: the replica's name, such as "microservice/1"."""
     postgres: str = ""
     """ESCALA_ENGINES__POSTGRES__URL"""
     valkey: str = ""
@@ -28,13 +28,16 @@ class Environment:
     audience: str = ""
     """ESCALA_AUTH__AUDIENCE"""
     public: str = "/health"
-    """ESCALA_PUBLIC: path prefixes that need no token, and those that do ("!/admin"), separated by blanks."""
+    """ESCALA_PUBLIC: path prefixes that need no token, separated by spaces.
+
+    A prefix that begins with "!" does need one, such as "!/admin".
+    """
     cache_entries: str = "10000"
-    """ESCALA_CACHE__ENTRIES"""
+    """ESCALA_CACHE__ENTRIES: the maximum number of entries in L1; 0 turns L1 off."""
     database_pool: str = "10"
-    """ESCALA_DATABASE__POOL: connections to PostgreSQL at most"""
+    """ESCALA_DATABASE__POOL: the maximum number of connections to PostgreSQL."""
     data: str = ""
-    """ESCALA_DATA: a folder for the project's own files, the same for all replicas on this machine."""
+    """ESCALA_DATA: a folder for the project's own files, shared by all replicas on this machine."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> "Environment":
@@ -42,12 +45,12 @@ class Environment:
         return cls(**{field: environ[name] for field, name in VARIABLES.items() if name in environ})
 
     def variables(self) -> dict[str, str]:
-        """Return the variables that `read` turns into this environment."""
+        """Return the environment variables from which `read` builds an equal Environment."""
         return {VARIABLES[field.name]: getattr(self, field.name) for field in fields(self)}
 
 
 def is_under(path: str, prefix: str) -> bool:
-    """Return whether a prefix of `public` covers a path: by whole segments."""
+    """Return whether `prefix` covers `path`. Only whole path segments match: "/a" covers "/a/b" but not "/ab"."""
     return path == prefix or path.startswith(f"{prefix.rstrip('/')}/")
 
 

@@ -1,4 +1,4 @@
-"""Every event of a running project, with its fields. What people read of them is worded in `supervisor.narrator`."""
+"""Every event of a running project, with its fields. `supervisor.narrator` turns them into text for people."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ class Event:
 
 @dataclass(frozen=True)
 class LeftoverStopped(Event):
-    """A process of an earlier supervisor that died was still there."""
+    """A process was still running that belonged to an earlier supervisor, which had died."""
 
     name: str
     pid: int
 
 
 State = Literal["starting", "ready", "serving", "draining", "waiting", "stopping", "stopped"]
-"""Of a process; `processes.child` draws how they follow each other."""
+"""The state of a process. The diagram in `processes.child` shows the transitions."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class ProcessReady(Event):
     name: str
     pid: int
     seconds: float
-    """From its start."""
+    """How long it took from its start."""
     restarts: int
 
 
 @dataclass(frozen=True)
 class ProcessEnded(Event):
-    """A process ended that nobody asked to end."""
+    """A process ended although nobody had asked it to."""
 
     name: str
     reason: str
@@ -50,7 +50,7 @@ class ProcessEnded(Event):
     next_try: float
     """Seconds until it is started again."""
     crashing: bool = False
-    """Whether this has happened so often lately that something is wrong with it."""
+    """Whether the process is in a crash loop: it has ended too often in a short time."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class StartFailed(Event):
 
 @dataclass(frozen=True)
 class HealthChanged(Event):
-    """The health of a replica that serves has changed (`supervisor.replicas.health`)."""
+    """The health of a serving replica has changed (`supervisor.replicas.health`)."""
 
     name: str
     before: str
@@ -73,7 +73,7 @@ class HealthChanged(Event):
 
 @dataclass(frozen=True)
 class WriteFailed(Event):
-    """Something that is only recorded cannot be written; what it is about goes on."""
+    """A record, such as a log, cannot be written. The work that it records continues."""
 
     what: str
     reason: str
@@ -86,10 +86,10 @@ class WriteRecovered(Event):
 
 @dataclass(frozen=True)
 class LeftBehind(Event):
-    """Processes that a replica had started outlived it, and were ended."""
+    """A replica's own child processes outlived it and were killed."""
 
     name: str
-    """Of the replica; empty where nobody can tell."""
+    """The replica's name; empty if it is unknown."""
     pids: tuple[int, ...]
 
 
@@ -117,16 +117,16 @@ class Prepared(Event):
 
 @dataclass(frozen=True)
 class Opened(Event):
-    """The gateway takes requests."""
+    """The gateway accepts requests."""
 
     url: str
     seconds: float
-    """From the supervisor's start."""
+    """How long it took from the supervisor's start."""
 
 
 @dataclass(frozen=True)
 class MembershipFailed(Event):
-    """HAProxy did not take what it was told of a replica."""
+    """HAProxy did not accept a change to one of its servers (a replica)."""
 
     replica: str
     reason: str
@@ -134,7 +134,7 @@ class MembershipFailed(Event):
 
 @dataclass(frozen=True)
 class RevocationsUnread(Event):
-    """New revocations cannot be read from PostgreSQL; those known already hold."""
+    """New revocations cannot be read from PostgreSQL. Those already known stay in force."""
 
     reason: str
 
@@ -154,7 +154,7 @@ class Scaled(Event):
 
 @dataclass(frozen=True)
 class Rescaled(Event):
-    """The number of replicas followed the load."""
+    """The autoscaler changed the number of replicas to match the load."""
 
     service: str
     before: int
@@ -164,7 +164,7 @@ class Rescaled(Event):
 
 @dataclass(frozen=True)
 class Recycling(Event):
-    """A replica is replaced because it is too large, too old or out of reach."""
+    """A replica is being replaced because it is too large, too old or unreachable."""
 
     name: str
     why: str
@@ -185,7 +185,7 @@ class RolloutProgressed(Event):
 
 @dataclass(frozen=True)
 class OperationChanged(Event):
-    """An operation began, made a step, or ended."""
+    """An operation began, reached its next step, or ended."""
 
     id: str
     kind: str
@@ -198,7 +198,7 @@ class OperationChanged(Event):
 
 @dataclass(frozen=True)
 class CanaryJudged(Event):
-    """The first new replica had its share of the requests for a while."""
+    """The canary (the first new replica) has handled its share of the requests, and was judged by them."""
 
     service: str
     good: bool
@@ -214,7 +214,7 @@ class RolloutEnded(Event):
 
 @dataclass(frozen=True)
 class RolloutFailed(Event):
-    """A rollout was stopped; the service runs on as it did before."""
+    """A rollout was stopped. The service continues to run as before."""
 
     service: str
     reason: str
@@ -222,7 +222,7 @@ class RolloutFailed(Event):
 
 @dataclass(frozen=True)
 class ReplicaLeft(Event):
-    """A replica that was taken away has finished its requests and ended."""
+    """A replica that was being removed has finished its requests and ended."""
 
     name: str
     seconds: float
@@ -230,7 +230,7 @@ class ReplicaLeft(Event):
 
 @dataclass(frozen=True)
 class Drained(Event):
-    """Somebody asked that a replica get no new requests, or that it get them again."""
+    """Somebody drained a replica, so it gets no new requests, or resumed it, so it gets them again."""
 
     name: str
     drained: bool
@@ -238,21 +238,21 @@ class Drained(Event):
 
 @dataclass(frozen=True)
 class ConfigurationApplied(Event):
-    """A changed configuration was taken over."""
+    """A changed configuration was applied."""
 
     changes: int
 
 
 @dataclass(frozen=True)
 class Reloaded(Event):
-    """The gateway took over changed certificates or keys."""
+    """The gateway loaded changed certificates or keys."""
 
     what: str
 
 
 @dataclass(frozen=True)
 class ReloadFailed(Event):
-    """The gateway kept what it had."""
+    """A reload failed. The gateway continues with what it had loaded before."""
 
     what: str
     reason: str
@@ -265,11 +265,11 @@ class Stopping(Event):
 
 @dataclass(frozen=True)
 class StopWaits(Event):
-    """Requests in flight hold up the stop."""
+    """The stop waits for requests in flight."""
 
     requests: int
     seconds: float
-    """At most."""
+    """The longest that the stop waits."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""The place of a connection that opens after import: filled by `escala.running`, emptied at its end.
+"""A holder for a connection that is opened after import. `escala.running` fills it, and empties it at its end.
 
-Framework code calls handlers from tasks that no context variable of the lifespan reaches, so the place is one a
-process. It is the only mutable global state of the library part.
+A context variable would not work: frameworks call handlers in tasks that do not inherit the lifespan's context. So
+there is one holder per process for each connection. Holders are the only mutable global state of the library.
 """
 
 from typing import Generic, TypeVar
@@ -18,7 +18,7 @@ class ConnectionHolder(Generic[T]):
 
     def fill(self, value: T) -> None:
         if self._value is not None:
-            raise RuntimeError(f"{self._what} is connected already; `escala.running` does not nest")
+            raise RuntimeError(f"{self._what} is already connected; `escala.running` cannot be nested")
         self._value = value
 
     def empty(self) -> None:

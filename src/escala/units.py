@@ -16,9 +16,12 @@ def _quantity(text: str, units: dict[str, Any], example: str) -> float:
 
 
 def parse_duration(value: Any) -> float:
-    """Return seconds for "500ms", "2.5s", "10m", "1h" or "7d"; more than zero, at most ten years."""
+    """Return the seconds in a duration such as "500ms", "2.5s", "10m", "1h" or "7d".
+
+    Raises ValueError if `value` is not such text, or not between 1ms and 3660d (about ten years).
+    """
     if not isinstance(value, str):
-        raise ValueError('expected a text with a unit, such as "30s"')  # noqa: TRY004 - pydantic wants ValueError
+        raise ValueError('expected a string with a unit, such as "30s"')  # noqa: TRY004 - pydantic wants ValueError
     seconds = _quantity(value, _DURATIONS, '"30s"')
     if not 0.001 <= seconds <= 3660 * 86400:
         raise ValueError("expected a duration between 1ms and 3660d")
@@ -26,9 +29,12 @@ def parse_duration(value: Any) -> float:
 
 
 def parse_size(value: Any) -> int:
-    """Return bytes for "512B", "64KiB", "10MiB", "1GiB" (powers of 1024) or "10MB" (powers of 1000)."""
+    """Return the bytes in a size such as "512B", "64KiB", "10MiB", "1GiB" (powers of 1024) or "10MB" (powers of 1000).
+
+    Raises ValueError if `value` is not such text, or not between 1B and 1024GiB.
+    """
     if not isinstance(value, str):
-        raise ValueError('expected a text with a unit, such as "64MiB"')  # noqa: TRY004 - pydantic wants ValueError
+        raise ValueError('expected a string with a unit, such as "64MiB"')  # noqa: TRY004 - pydantic wants ValueError
     size = int(_quantity(value, _SIZES, '"64MiB"'))
     if not 1 <= size <= 2**40:
         raise ValueError("expected a size between 1B and 1024GiB")
@@ -36,7 +42,7 @@ def parse_size(value: Any) -> int:
 
 
 def format_duration(seconds: float) -> str:
-    """Word a duration for a person: "350 ms", "4.2 s", "3m 05s", "2h 10m", "5d 3h"."""
+    """Format a duration for a person: "350 ms", "4.2 s", "3m 05s", "2h 10m", "5d 3h"."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -51,7 +57,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(size: float) -> str:
-    """Word a number of bytes for a person: "812 B", "39.1 MiB"."""
+    """Format a number of bytes for a person: "812 B", "39.1 MiB"."""
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

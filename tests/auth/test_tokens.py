@@ -211,7 +211,7 @@ def test_a_key_that_is_gone_is_not_silently_replaced(make_folder: Callable[[], P
     layout = Layout(make_folder() / "s")
     KeyStore(layout).signing_key()
     layout.signing_key.unlink()
-    with pytest.raises(KeyDamaged, match="is gone, while its public key is still in use"):
+    with pytest.raises(KeyDamaged, match="is missing, but its public key is still in use"):
         KeyStore(layout).signing_key()
 
 

@@ -66,7 +66,7 @@ def test_a_project_with_such_files_runs(shop: Path) -> None:
     assert sorted(shadowing(shop)) == sorted(f"{name}.py" for name in NAMES)
     checked = escala("check", cwd=shop)
     assert checked.returncode == 0, checked.stderr
-    assert "queue.py has the name of the standard library's 'queue'" in " ".join(checked.stderr.split())
+    assert "queue.py has the same name as the standard library's 'queue'" in " ".join(checked.stderr.split())
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("escala")), "up"],
         cwd=shop,

@@ -110,7 +110,7 @@ def test_on_a_terminal(up: Up) -> None:
         wait_until(lambda: not up.replicas("web")[0]["drained"], "it is back")
         first = up.replicas("web")[0]["pid"]
         terminal.press("r")
-        wait_until(lambda: first not in [process["pid"] for process in up.replicas("web")], "it is restarted")
+        wait_until(lambda: first not in [process["pid"] for process in up.replicas("web")], "it is being restarted")
         terminal.press("q")
         terminal.wait(lambda shown: terminal.process.poll() is not None, "it ends")
         assert terminal.process.wait(10) == 0

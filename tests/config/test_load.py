@@ -87,7 +87,7 @@ def test_all_errors_at_once_with_path_value_and_suggestion(tmp_path: Path) -> No
         "project.name: expected a name of small letters",
         "received 'Shop 1'",
         "gatewy: unknown key; did you mean 'gateway'?",
-        'gateway.timeout: expected a text with a unit, such as "30s"; received 30',
+        'gateway.timeout: expected a string with a unit, such as "30s"; received 30',
         "gateway.bind: expected an address",
         "services.api.ap: unknown key; did you mean 'app'?",
         "services.api.replicas: min = 0 needs a max",
@@ -100,14 +100,14 @@ def test_all_errors_at_once_with_path_value_and_suggestion(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ("ports = [8000]", "services.b.ports[0]: port 8000 is also wanted by gateway.bind"),
+        ("ports = [8000]", "services.b.ports[0]: port 8000 is already used by gateway.bind"),
         ('routes = ["/a/"]', "services.b.routes[0]: /a/ already leads to services.a"),
         ('routes = ["/jobs/x"]', "/jobs belongs to Escala's built-in service"),
         ('routes = [{ path = "/z", public = true, scopes = ["s"] }]', "a public route has no token"),
-        ('tasks = "t"', "services.b: exactly one of app, command and tasks says what to run; found app and tasks"),
+        ('tasks = "t"', "services.b: set exactly one of app, command and tasks; found app and tasks"),
         ("ports = [1, 2]", "2 ports for at most 1 replicas"),
         ('replicas = "many"', "expected a number, or a table with min and max; received 'many'"),
-        ('methods = ["get"]', "methods are told apart by their case; write 'GET'"),
+        ('methods = ["get"]', "methods are case-sensitive; write 'GET'"),
         ('methods = ["GET", "*"]', 'expected a list of methods, or "any"'),
         ("methods = []", 'expected a list of methods, or "any"'),
         ('methods = ["CONNECT"]', "CONNECT asks for a tunnel"),
@@ -140,13 +140,13 @@ def test_one_thing_wrong(tmp_path: Path, change: str, expected: str) -> None:
 
 def test_a_command_listens_on_one_thing(tmp_path: Path) -> None:
     text = '[project]\nname = "p"\n[services.a]\ncommand = "run $SOCKET ${PORT}"'
-    assert problems(tmp_path, text) == ["services.a: a command listens on $PORT or on $SOCKET; this one names both"]
+    assert problems(tmp_path, text) == ["services.a: a command must use either $PORT or $SOCKET; this one uses both"]
 
 
 def test_ports_are_not_for_who_listens_on_a_socket(tmp_path: Path) -> None:
     text = '[project]\nname = "p"\n[services.a]\ncommand = "run $SOCKET"\nports = [5001]'
     assert problems(tmp_path, text) == [
-        "services.a: ports are for servers that listen on $PORT; this command listens on $SOCKET"
+        "services.a: ports need a command that listens on $PORT; this one listens on $SOCKET"
     ]
 
 
@@ -209,9 +209,9 @@ def test_bad_addresses(text: object) -> None:
     [
         ("gateway.forwarded=['10.0.0.1/8']", 'expected an address or a network such as "10.0.0.0/8"'),
         ("gateway.forwarded=['fe80::1%eth0']", 'expected an address or a network such as "10.0.0.0/8"'),
-        ("gateway.proxy_protocol=true", "proxy_protocol needs forwarded: the addresses that speak it"),
+        ("gateway.proxy_protocol=true", "proxy_protocol needs forwarded: the addresses of the proxies that use it"),
         ("gateway.max_head=1KiB", "gateway.max_head: expected at least 8192"),
-        ("dev.watch=[5]", "dev.watch[0]: expected a text"),
+        ("dev.watch=[5]", "dev.watch[0]: expected a string"),
     ],
 )
 def test_what_the_gateway_cannot_be(tmp_path: Path, setting: str, expected: str) -> None:

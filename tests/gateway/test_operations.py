@@ -119,7 +119,7 @@ def servers(up: Up, lane: str) -> list[str]:
 
 def test_wrong_scales(gate: Up) -> None:
     for words, code, message in (
-        (["nobody=2"], 1, "there is no service 'nobody'; there are: web,"),
+        (["nobody=2"], 1, "there is no service 'nobody'; valid keys: web,"),
         (["web=0"], 1, "between 1 and 256"),
         (["web=1000"], 1, "between 1 and 256"),
         (["web=x"], 2, "expected SERVICE=N"),
@@ -140,7 +140,7 @@ def test_a_drained_replica_gets_nothing(ops: Up) -> None:
         run(ops, "drain", "web/1", "--resume")
         wait_until(lambda: load.replicas["web/1"] > 5, "it answers again")
     done = escala("drain", "--file", str(ops.file), "web/9")
-    assert (done.returncode, "there is no replica 'web/9'; there are: web/1, web/2" in done.stderr) == (1, True)
+    assert (done.returncode, "there is no replica 'web/9'; valid keys: web/1, web/2" in done.stderr) == (1, True)
 
 
 def change(up: Up, old: str, new: str) -> None:
@@ -160,7 +160,7 @@ def test_apply(ops: Up) -> None:
         dry = run(ops, "apply", "--dry-run")
         assert "+ services.web.routes[/new].timeout = 5.0" in dry
         assert "~ services.web.replicas.min = 2 → 3" in dry
-        assert "nothing was changed yet" in dry
+        assert "nothing was changed (--dry-run)" in dry
         assert httpx.get(f"{ops.url}/new").status_code == 404
         assert "applied" in run(ops, "apply")
         assert httpx.get(f"{ops.url}/new").json()["replica"].startswith("web/")
@@ -309,7 +309,7 @@ def _ask(url: str, token: str, path: str) -> int:
 
 def test_wrong_revocations(gate: Up) -> None:
     for options, message in (
-        ([], "expected one of --token, --id and --user"),
+        ([], "expected exactly one of --token, --id and --user"),
         (["--user", "a\udcff"], "is not text"),
         (["--id", "a", "--user", "b"], "expected one of"),
         (["--token", "nonsense"], "not a token"),

@@ -77,7 +77,7 @@ def test_a_path_that_an_engine_would_misread(tmp_path: Path, name: str) -> None:
 
 def test_a_state_folder_that_cannot_be(folder: Path) -> None:
     (folder / "file").touch()
-    with pytest.raises(StartError, match="cannot make the state folder"):
+    with pytest.raises(StartError, match="cannot create the state folder"):
         Layout(folder / "file" / "state").create()
 
 

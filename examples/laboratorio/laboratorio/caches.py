@@ -1,9 +1,9 @@
-"""Caches that more than one service touches."""
+"""The caches that more than one service uses."""
 
 from escala import Cache
 
 flights = Cache("flights")
-"""Answers of /data. Tags: the tables that an answer was joined from."""
+"""Answers of /data. Their tags are the tables that an answer was built from."""
 
 analytics = Cache("analytics")
-"""Answers of /analyze. Tag: snapshot."""
+"""Answers of /analyze. Their tag is "snapshot"."""

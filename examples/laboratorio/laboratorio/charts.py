@@ -11,7 +11,7 @@ Row = dict[str, Any]
 _CELL_WIDTH, _CELL_HEIGHT, _LEFT, _TOP = 46, 26, 210, 64
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _WORST = 30.0
-"""Minutes at which a cell has its full colour."""
+"""The delay in minutes at which a cell has its full colour."""
 
 
 def csv_of(rows: Sequence[Row]) -> str:
@@ -23,7 +23,7 @@ def csv_of(rows: Sequence[Row]) -> str:
 
 
 def delay_chart(rows: Sequence[Row]) -> str:
-    """Draw mean arrival delays as a table of coloured cells: a line a carrier, a column a month."""
+    """Draw mean arrival delays as a table of coloured cells: one row per carrier, one column per month."""
     airlines = sorted({row["airline"] for row in rows})
     months = sorted({row["month"] for row in rows})
     width = _LEFT + _CELL_WIDTH * len(months) + 20
@@ -55,7 +55,7 @@ def _cell(row: Row, column: int, line: int) -> str:
 
 
 def _colour(delay: float | None) -> str:
-    """Green for early, red for late, grey for no flights."""
+    """Return the cell's colour: green for early, red for late, grey for no flights."""
     if delay is None:
         return "#eeeeee"
     strength = min(1.0, abs(delay) / _WORST)

@@ -1,6 +1,6 @@
-"""Calls every part of the running laboratory and says what held: ``escala demo --check`` runs it.
+"""Calls every part of the running laboratory and reports which checks passed. ``escala demo --check`` runs it.
 
-Its exit code is 0 only if every row held.
+The exit code is 0 only if every check passed.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Answer(NamedTuple):
 
 
 async def call(method: str, path: str, body: Any = None, *, token: str = TOKEN, base: str = URL) -> Answer:
-    """Make one request and return whatever came back."""
+    """Send one request and return the answer, whatever its status."""
     request = urllib.request.Request(base + path, method=method)  # noqa: S310 - our own gateway
     if token:
         request.add_header("Authorization", f"Bearer {token}")
@@ -63,7 +63,7 @@ async def user() -> str:
     expect(len(header) > 20, "the token is not a JWT")
     keys = await call("GET", "/.well-known/jwks.json", token="")
     expect(keys.status == 200 and len(keys.json["keys"]) == 1, keys)
-    return "a token, and the public key that verifies it"
+    return "got a token and the public key that verifies it"
 
 
 async def api_gateway() -> str:
@@ -71,7 +71,7 @@ async def api_gateway() -> str:
     expect(without.status == 401 and without.headers["www-authenticate"].startswith("Bearer"), without)
     unknown = await call("GET", "/nowhere")
     expect(unknown.status == 404 and unknown.headers["content-type"] == "application/problem+json", unknown)
-    return "401 without a token, 404 where no route leads"
+    return "401 without a token, 404 for a path without a route"
 
 
 async def load_balancer() -> str:
@@ -178,7 +178,7 @@ async def main() -> int:
             verdict, words = "FAILED", f"{type(error).__name__}: {error}"
             failed += 1
         print(f"{verdict:<6} {name:<14} {(time.perf_counter() - began) * 1000:6.0f} ms  {words}", flush=True)
-    print(f"{'ok' if not failed else 'FAILED':<6} {'star_services':<14} {len(ROWS) - failed} of {len(ROWS)} parts held")
+    print(f"{'ok' if not failed else 'FAILED':<6} {'star_services':<14} {len(ROWS) - failed} of {len(ROWS)} passed")
     return 1 if failed else 0
 
 

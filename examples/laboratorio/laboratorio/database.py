@@ -1,4 +1,4 @@
-"""database (5003): REST over the airlines, airports and planes tables. A write invalidates what /data has cached."""
+"""database (5003): REST over the airlines, airports and planes tables. A write invalidates cached answers of /data."""
 
 from typing import Annotated, Any, cast
 
@@ -49,7 +49,7 @@ class Plane(Row):
 
 
 class Table:
-    """The statements of one table. Names come from the model above, values travel as parameters."""
+    """The SQL statements of one table. Column names come from the model; values are passed as parameters."""
 
     def __init__(self, name: str, model: type[Row]) -> None:
         self.name = name
@@ -68,7 +68,7 @@ class Table:
         self.delete = f"delete from {name} where {self.key} = $1 returning {self.key}"
 
     def filters(self, request: Request) -> dict[str, Any]:
-        """Return the query's conditions, a value for each column it names."""
+        """Return the conditions of the query string: a value for each column that it names."""
         conditions: dict[str, Any] = {}
         for column, text in request.query_params.items():
             if column in ("limit", "page"):
@@ -113,7 +113,7 @@ def resource(name: str, model: type[Row]) -> APIRouter:
             async with database.connection() as connection:
                 await connection.execute(table.insert, *values.values())
         except asyncpg.UniqueViolationError:
-            raise Problem(409, f"{name} has {values[table.key]} already; PUT replaces it.") from None
+            raise Problem(409, f"{name} already has {values[table.key]}; use PUT to replace it.") from None
         await flights.invalidate(name)
         response.headers["Location"] = f"/db/{name}/{values[table.key]}"
         return dict(values)
@@ -155,5 +155,5 @@ for _name, _model in TABLES.items():
 
 @app.get("/db")
 async def tables() -> dict[str, list[str]]:
-    """The tables there are."""
+    """List the tables."""
     return {"tables": list(TABLES)}

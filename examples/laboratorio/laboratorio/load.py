@@ -1,4 +1,4 @@
-"""Loads the tables on the first start: ``python -m laboratorio.load``. All in one transaction: whole, or not at all."""
+"""Loads the tables on the first start, in one transaction: ``python -m laboratorio.load``."""
 
 import asyncio
 import tempfile
@@ -50,7 +50,7 @@ async def _load(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
 
 
 def _as_csv(folder: Path) -> dict[str, Path]:
-    """Unpack the Parquet files into what PostgreSQL's COPY reads."""
+    """Convert the Parquet files to CSV files, which PostgreSQL's COPY can read."""
     files = {}
     with snapshot.connect() as reader:
         for table in snapshot.TABLES:

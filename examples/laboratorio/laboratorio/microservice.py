@@ -39,7 +39,7 @@ async def departures(
 
 @flights.cached(ttl="5m", tags=["flights", "airlines"])
 async def known_codes() -> dict[str, list[str]]:
-    """The codes that a query may name."""
+    """Return the codes that a query may use."""
     async with database.connection() as connection:
         origins = await connection.fetch("select distinct origin as code from flights order by 1")
         carriers = await connection.fetch("select carrier as code from airlines order by 1")

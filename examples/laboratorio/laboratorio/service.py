@@ -1,4 +1,4 @@
-"""What all services of the laboratory share."""
+"""The code that all services of the laboratory share."""
 
 from typing import Annotated
 
@@ -11,12 +11,12 @@ from escala.http import problem
 
 REPLICA = Environment.read().replica
 
-Limit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
-Page = Annotated[int, Query(ge=1, le=100_000, description="The first is 1.")]
+Limit = Annotated[int, Query(ge=1, le=500, description="The maximum number of items.")]
+Page = Annotated[int, Query(ge=1, le=100_000, description="The page number; the first page is 1.")]
 
 
 def service(title: str) -> FastAPI:
-    """Return an app that verifies tokens, answers errors as problem documents, and says whether it is well."""
+    """Return an app that verifies tokens, answers errors with problem documents, and has a health page."""
     app = FastAPI(title=title, lifespan=escala.lifespan, exception_handlers=problem.handlers())
     app.add_middleware(auth.Middleware)
 

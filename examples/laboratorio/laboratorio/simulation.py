@@ -16,9 +16,10 @@ def missed_connection(
     progress: Callable[[float, str], None],
     seed: int | None = None,
 ) -> dict[str, Any]:
-    """Estimate how often an arrival is later than `slack` minutes plus the onward flight's own delay.
+    """Estimate how often an arrival is later than `slack` minutes plus the delay of the onward flight.
 
-    Returns the probability with its standard error (binomial), and the draws made.
+    `late_in` and `late_out` are observed delays in minutes. `progress` is called after each batch. Returns the
+    probability, its binomial standard error, and the number of draws.
     """
     chance = random.Random(seed)  # noqa: S311 - a simulation, not a secret
     missed = done = 0

@@ -1,4 +1,4 @@
-"""The analytics snapshot: one wide Parquet file, made from the five tables, replaced as a whole."""
+"""The analytics snapshot: one wide Parquet file, built from the five tables and replaced atomically."""
 
 import os
 from collections.abc import Mapping
@@ -27,12 +27,12 @@ def path() -> Path:
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """Return a DuckDB that leaves room for its neighbours."""
+    """Return a DuckDB connection with limited threads and memory, so that other processes are not slowed down."""
     return duckdb.connect(config={"threads": 2, "memory_limit": "512MB"})
 
 
 def build(sources: Mapping[str, str]) -> int:
-    """Write the snapshot from a DuckDB table expression for each table; return its rows."""
+    """Write the snapshot and return its number of rows. `sources` has a DuckDB table expression for each table."""
     target = path()
     fresh = target.with_suffix(f".{os.getpid()}")
     with connect() as connection:

@@ -1,4 +1,7 @@
-"""worker (5006): the long tasks. What they need is imported when they run: callers only want their names."""
+"""worker (5006): the long tasks.
+
+Each task imports its dependencies when it runs, because services that only enqueue tasks do not need them.
+"""
 
 from typing import Annotated, Any
 
@@ -16,7 +19,7 @@ Draws = Annotated[int, msgspec.Meta(ge=1_000, le=20_000_000)]
 
 @task(retries=2, timeout="5m")
 async def report(month: Month | None = None) -> Output:
-    """Delays per carrier and month, as CSV and as a chart."""
+    """Report the delays per carrier and month, as CSV and as a chart."""
     from laboratorio import charts
 
     months = [month] if month else list(range(1, 13))
@@ -53,7 +56,7 @@ async def missed_connection(
     walk: Minutes = 20,
     draws: Draws = 200_000,
 ) -> dict[str, Any]:
-    """How likely a connection at `dest` is missed, by drawing delays from what really happened."""
+    """Estimate how likely a connection at `dest` is missed, by drawing from real delays. Times are in minutes."""
     import asyncio
 
     from laboratorio import simulation
@@ -72,7 +75,7 @@ async def missed_connection(
 
 @task(retries=2, timeout="5m")
 async def refresh_analytics() -> dict[str, Any]:
-    """Make the analytics snapshot anew from the database as it is now."""
+    """Rebuild the analytics snapshot from the current database."""
     import asyncio
     import tempfile
     from pathlib import Path

@@ -1,1 +1,1 @@
-"""The access log: HAProxy streams a line a request to the collector, which keeps them as newline-delimited JSON."""
+"""The access log: HAProxy sends one line per request to the collector, which stores it as newline-delimited JSON."""

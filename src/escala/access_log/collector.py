@@ -1,7 +1,7 @@
 """The collector: ``python -m escala.access_log.collector --lines DESCRIPTOR --metrics PATH --folder PATH``.
 
-HAProxy writes lines to a pipe that never blocks; whatever happens here, it never waits. What does not fit into the pipe
-is lost, and counted, as HAProxy numbers its lines.
+HAProxy writes lines to a non-blocking pipe, so it never waits for the collector. Lines that do not fit into the pipe
+are lost. The collector can count them, because HAProxy numbers its lines.
 """
 
 import argparse
@@ -24,20 +24,26 @@ from escala.access_log.segments import Segments
 from escala.http.embedded_server import EmbeddedServer
 
 SUBJECTS = 200_000
-"""Tokens whose subject is remembered: HAProxy names it only when it verifies a token, not when it finds it again."""
+"""How many tokens have their subject remembered.
+
+HAProxy names the subject only when it verifies a token, not when it remembers a token that it has verified before.
+"""
 
 _CHUNK = 1024**2
-"""Bytes that are read at a time: all that a pipe holds (pipe(7), pipe-max-size)."""
+"""The maximum number of bytes per read: the capacity of a pipe (pipe(7), pipe-max-size)."""
 _MOST_WAITING = 50_000
-"""Lines, about 10 MB; while more wait to be taken, others stay in the pipe."""
+"""How many lines may wait here, about 10 MB. While there are more, further lines stay in the pipe."""
 _PAUSE = 0.03
-"""Seconds to let lines gather: a reader that waits is woken by each line, at HAProxy's cost."""
+"""Seconds to let lines collect. Each line would wake a waiting reader, which costs HAProxy time."""
 _BREATH = 0.001
-"""Seconds between slices of lines, so that no request waits long for the processor that they are taken on."""
+"""Seconds of pause between slices of lines, so that no request waits long for the collector's processor."""
 _SLICE = 128
-"""Lines that are taken at a time: about 0.4 ms of a processor."""
+"""How many lines are processed at a time: about 0.4 ms of a processor."""
 _MOST_SLICES = 8
-"""Of what waits; beyond it slices grow, so that breaths never keep the collector behind the gateway."""
+"""The maximum number of slices for the waiting lines.
+
+If there are more lines, the slices grow, so that the pauses never make the collector fall behind the gateway.
+"""
 
 
 class Collector:
@@ -51,7 +57,7 @@ class Collector:
         self._stopping = False
 
     async def collect(self, pipe: int) -> None:
-        """Take lines from a pipe's descriptor until it ends or `finish` is called, and then what it holds already."""
+        """Process the lines of a pipe until it is closed or `finish` is called, and then those that are left in it."""
         os.set_blocking(pipe, False)
         waiting: list[bytes] = []
         rest = b""
@@ -77,7 +83,10 @@ class Collector:
         self._news.set()
 
     async def _wait(self, pipe: int) -> None:
-        """Wait for something to read. Nothing watches the pipe otherwise, or each line would wake this process."""
+        """Wait until there is something to read.
+
+        The pipe is watched only here. Otherwise, each line would wake this process.
+        """
         loop = asyncio.get_running_loop()
         self._news.clear()
         loop.add_reader(pipe, self._news.set)
@@ -85,7 +94,7 @@ class Collector:
         loop.remove_reader(pipe)
 
     def take(self, lines: list[bytes]) -> None:
-        """Keep and count lines."""
+        """Store and count lines."""
         kept = []
         for entry, worker, number in parse(lines):
             self._metrics.lost += self._numbering.missed(worker, number)
@@ -96,7 +105,7 @@ class Collector:
             self._write(kept)
 
     def _name(self, entry: Entry) -> None:
-        """Put the subject into an entry whose token has been named before."""
+        """Fill in the subject of an entry if an earlier line named it for the same token."""
         if entry.token is None:
             return
         if entry.subject is None:
@@ -114,14 +123,14 @@ class Collector:
         except OSError as error:
             self._metrics.lost += len(kept)
             if not self._failing:
-                print(f"the access log cannot be written: {error}", file=sys.stderr)  # noqa: T201
+                print(f"the access log cannot be written, so lines are lost: {error}", file=sys.stderr)  # noqa: T201
             self._failing = True
         else:
             self._failing = False
 
 
 def _read(pipe: int) -> bytes | None:
-    """Return what a pipe holds; none where it holds nothing at the moment, nothing where it has ended."""
+    """Return what a pipe holds; None if it is empty at the moment, b"" if all writers have closed it."""
     try:
         return os.read(pipe, _CHUNK)
     except BlockingIOError:
@@ -129,7 +138,7 @@ def _read(pipe: int) -> bytes | None:
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """Collect until SIGTERM, or until nobody is left to write."""
+    """Collect until SIGTERM, or until all writers have closed the pipe."""
     segments = Segments(options.folder, segment=options.segment, age=options.age, total=options.total)
     metrics = RouteMetrics()
     collector = Collector(segments, metrics, LineSequence(options.folder / "received.json"))
@@ -153,12 +162,12 @@ async def serve(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m escala.access_log.collector", description=__doc__)
-    parser.add_argument("--lines", type=int, required=True, help="the descriptor of the pipe that HAProxy writes to")
-    parser.add_argument("--metrics", type=Path, required=True, help="where the admin address gets route metrics")
-    parser.add_argument("--folder", type=Path, required=True, help="where the files are kept")
-    parser.add_argument("--segment", type=int, default=32 * 1024**2, help="bytes of one file")
-    parser.add_argument("--age", type=float, default=3600.0, help="seconds of one file")
-    parser.add_argument("--total", type=int, default=512 * 1024**2, help="bytes of all files")
+    parser.add_argument("--lines", type=int, required=True, help="file descriptor of the pipe that HAProxy writes to")
+    parser.add_argument("--metrics", type=Path, required=True, help="Unix socket on which to serve the route metrics")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the log files")
+    parser.add_argument("--segment", type=int, default=32 * 1024**2, help="maximum size of one file in bytes")
+    parser.add_argument("--age", type=float, default=3600.0, help="maximum time that one file covers in seconds")
+    parser.add_argument("--total", type=int, default=512 * 1024**2, help="maximum size of all files in bytes")
     asyncio.run(serve(parser.parse_args()))
 
 

@@ -1,4 +1,4 @@
-"""Lines of the access log: as HAProxy sends them, and as they are kept."""
+"""Lines of the access log: as HAProxy sends them, and as they are stored."""
 
 import re
 from collections.abc import Sequence
@@ -9,39 +9,39 @@ import msgspec
 from escala.gateway.topology.backend_names import service_of
 
 _ENCODED = re.compile("(?:#[0-9A-F]{2})+")
-"""Bytes that HAProxy encodes in its log, as a quote (its manual, section 8.6)."""
+"""Bytes that HAProxy encodes in its log, such as a quote (its manual, section 8.6)."""
 
 
 class Entry(msgspec.Struct, kw_only=True, gc=False):
-    """A request. Durations are milliseconds; -1 where the request did not get so far."""
+    """A request. Durations are in milliseconds; -1 if the request did not get that far."""
 
     time: float
-    """Seconds since the epoch at which it began."""
+    """When it began, in seconds since the epoch."""
     client: str
     method: str
     path: str
-    """Without the query, which may hold secrets; the first 1,019 bytes."""
+    """Without the query, which may contain secrets, and cut off after 1,019 bytes."""
     protocol: str
     route: str | None
     service: str | None
     replica: str | None
     status: int
-    """499 where the client left before it was answered, which HTTP has no status for."""
+    """499 if the client left before it was answered: HTTP itself has no status for that."""
     received: int
     """Bytes from the client."""
     sent: int
     """Bytes to the client."""
     head: int
-    """Until the request's head was there."""
+    """Until the request's head was received."""
     queue: int
     """In the queue for a replica."""
     connect: int
     response: int
-    """From the request sent to the response's head."""
+    """From sending the request to receiving the response's head."""
     total: int
     retries: int
     subject: str | None
-    """The token's `sub`; null where the line that first named it was lost."""
+    """The token's `sub`; null if the line that first named it was lost."""
     token: str | None
     """The beginning of the token's SHA-256."""
     id: str | None
@@ -51,9 +51,10 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
 
 
 class _Sent(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """What HAProxy sends, in its order (`gateway.render.frontend.LOG_FIELDS`); where it knows nothing, it says "-".
+    """The fields that HAProxy sends, in its order (`gateway.render.frontend.LOG_FIELDS`); "-" if a value is unknown.
 
-    It puts "+" before a number that may still grow, and before `retries` where another replica was tried.
+    HAProxy puts "+" before a number that may still grow. It also puts "+" before `retries` if another replica was
+    tried.
     """
 
     time: float
@@ -81,10 +82,10 @@ class _Sent(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fals
     path: str
 
     def _client_left(self) -> bool:
-        """Whether the client was gone before an answer began (HAProxy's manual, section 8.5).
+        """Whether the client left before an answer began (HAProxy's manual, section 8.5).
 
-        HAProxy has -1 for who left the queue, and 400, of which the frontend makes 408, for who left a replica that was
-        at work. Time-outs have a small "c".
+        If the client left while it was in the queue, HAProxy's status is -1. If it left while a replica was working,
+        the status is 400, which the frontend turns into 408. Time-outs have a lower-case "c".
         """
         return self.termination[:1] == "C" and (
             self.status == -1 or (self.status in (400, 408) and self.response == -1)
@@ -117,16 +118,16 @@ class _Sent(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fals
 
 
 CLIENT_LEFT = 499
-"""As nginx has it."""
+"""The same status that nginx uses."""
 
 _FIELDS = len(_Sent.__struct_fields__)
 _decoder = msgspec.json.Decoder(list[_Sent], strict=False)
 
 
 def parse(lines: Sequence[bytes]) -> list[tuple[Entry, int, int]]:
-    """Return entries, each with the worker it is from (`Numbering`) and its number there.
+    """Return entries, each with the HAProxy worker it comes from and that worker's number for it.
 
-    What is not the line of a request is left out.
+    Lines that do not describe a request are left out.
     """
     try:
         return _parse(lines)
@@ -135,14 +136,14 @@ def parse(lines: Sequence[bytes]) -> list[tuple[Entry, int, int]]:
 
 
 def _parse(lines: Sequence[bytes]) -> list[tuple[Entry, int, int]]:
-    """Take lines at once, as JSON: several times as fast as each field by itself."""
+    """Parse all lines at once, as JSON. That is several times as fast as parsing each field by itself."""
     text = b"\n".join(lines).decode(errors="replace").replace("\\", "\\\\").replace('"', '\\"')
     rows = text.replace("\t", '","').replace("\n", '"],["')
     return [(sent.entry(), sent.worker, sent.number) for sent in _decoder.decode(f'[["{rows}"]]')]
 
 
 def _parse_one(line: bytes) -> list[tuple[Entry, int, int]]:
-    *fields, path = line.split(b"\t", _FIELDS - 1)  # the last takes whatever is left
+    *fields, path = line.split(b"\t", _FIELDS - 1)  # the last field takes the rest
     try:
         return _parse([b"\t".join([*fields, path.replace(b"\t", b"#09")])])
     except ValueError:

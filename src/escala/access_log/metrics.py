@@ -1,4 +1,4 @@
-"""What the access log says about routes, in Prometheus' text format (version 0.0.4)."""
+"""Metrics of routes, computed from the access log, in Prometheus' text format (version 0.0.4)."""
 
 import http
 from bisect import bisect_left
@@ -12,11 +12,11 @@ BUCKETS = (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_00
 
 
 METHODS = {method.value for method in http.HTTPMethod}
-"""Others are counted together: a label must not have as many values as clients can think of."""
+"""All other methods are counted together, because clients must not be able to create any number of label values."""
 
 
 class _Sums:
-    """What is summed up over a route's requests."""
+    """Sums over the requests of a route."""
 
     __slots__ = ("durations", "milliseconds", "received", "sent")
 
@@ -33,7 +33,7 @@ class RouteMetrics:
         self._routes: dict[str, _Sums] = defaultdict(_Sums)
         self.lines = 0
         self.lost = 0
-        """Lines that HAProxy or the disk dropped."""
+        """Lines that HAProxy dropped, or that could not be written to disk."""
 
     def count(self, entry: Entry) -> None:
         route, method = entry.route or "", entry.method if entry.method in METHODS else "other"
@@ -54,7 +54,7 @@ class RouteMetrics:
         for (route, service, method, status), count in sorted(self._requests.items()):
             labels = f'route="{_label(route)}",service="{_label(service)}",method="{_label(method)}",status="{status}"'
             yield f"escala_route_requests_total{{{labels}}} {count}"
-        yield "# HELP escala_route_duration_seconds From the request's first byte to the answer's last."
+        yield "# HELP escala_route_duration_seconds Time from the request's first byte to the answer's last byte."
         yield "# TYPE escala_route_duration_seconds histogram"
         routes = [(_label(name), sums) for name, sums in sorted(self._routes.items())]
         for label, sums in routes:
@@ -64,7 +64,7 @@ class RouteMetrics:
                 yield f'escala_route_duration_seconds_bucket{{route="{label}",le="{bound}"}} {below}'
             yield f'escala_route_duration_seconds_sum{{route="{label}"}} {sums.milliseconds / 1000:.3f}'
             yield f'escala_route_duration_seconds_count{{route="{label}"}} {below}'
-        for name, words in (("received", "Bytes from clients by route."), ("sent", "Bytes to clients by route.")):
+        for name, words in (("received", "Bytes received from clients."), ("sent", "Bytes sent to clients.")):
             yield f"# HELP escala_route_{name}_bytes_total {words}"
             yield f"# TYPE escala_route_{name}_bytes_total counter"
             for label, sums in routes:
@@ -72,7 +72,7 @@ class RouteMetrics:
         yield "# HELP escala_access_log_lines_total Lines of the access log."
         yield "# TYPE escala_access_log_lines_total counter"
         yield f"escala_access_log_lines_total {self.lines}"
-        yield "# HELP escala_access_log_lost_total Lines that were lost, as they came faster than they could be kept."
+        yield "# HELP escala_access_log_lost_total Lines that were lost, because they could not be written fast enough."
         yield "# TYPE escala_access_log_lost_total counter"
         yield f"escala_access_log_lost_total {self.lost}"
 

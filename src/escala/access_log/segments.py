@@ -1,4 +1,4 @@
-"""Files of the access log: one is written, older ones are kept until all together are too large."""
+"""The files of the access log. One is being written. Older ones are kept until the total size is too large."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ SUFFIX = ".ndjson"
 
 
 class Segments:
-    """Appends to `folder`/TIME.ndjson; begins a new file when one is large or old enough; removes the oldest."""
+    """Appends to `folder`/TIME.ndjson. Begins a new file when one is large or old enough, and removes the oldest."""
 
     def __init__(
         self, folder: Path, *, segment: int, age: float, total: int, clock: Callable[[], float] = time.time
@@ -25,7 +25,7 @@ class Segments:
         self._count = 0
 
     def append(self, content: bytes) -> None:
-        """Write whole lines. Raises OSError where the disk does not take them."""
+        """Write whole lines; raise OSError if they cannot be written."""
         if self._file is None or self._size >= self._segment or self._clock() - self._began >= self._age:
             self._begin()
         assert self._file is not None
@@ -41,7 +41,7 @@ class Segments:
     def _begin(self) -> None:
         self.close()
         self._began = self._clock()
-        self._count += 1  # two of one moment still stand in their order
+        self._count += 1  # keeps the order of two files that begin at the same time
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._began))
         path = self._folder / f"{stamp}-{int(self._began % 1 * 10**6):06d}-{self._count:06d}{SUFFIX}"
         path.touch(mode=0o600)
@@ -51,7 +51,7 @@ class Segments:
 
     def _make_room(self, present: Path) -> None:
         files = segments(self._folder)
-        left = self._total - self._segment  # the present one may grow so far
+        left = self._total - self._segment  # reserved for the current file, which may grow to that size
         for file in reversed(files):
             if file == present:
                 continue

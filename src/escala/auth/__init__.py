@@ -1,4 +1,4 @@
-"""Sessions: access tokens that every replica verifies by itself."""
+"""Sessions: access tokens, which every replica verifies on its own, without asking another service."""
 
 from escala.auth.middleware import Middleware, current, require
 from escala.auth.principal import Principal

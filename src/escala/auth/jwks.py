@@ -1,4 +1,4 @@
-"""Public keys, as whoever verifies tokens needs them (RFC 7517)."""
+"""The public keys that verify tokens (RFC 7517)."""
 
 import json
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 ALGORITHM = "RS256"
-"""What the own key signs with."""
+"""The algorithm that the project's own key signs with."""
 ALGORITHMS = ["RS256", "ES256"]
-"""What keys may be for; each key names one of them."""
+"""The algorithms that a public key may be used for. Each key names one of them."""
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, JoseError)
-"""What reading a key file that is absent, damaged, or of another shape raises."""
+"""The exceptions raised by reading a key file that is missing, damaged, or in an unexpected format."""
 
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A key that verifies tokens, with the one algorithm that it is for (RFC 8725, section 3.1)."""
+    """A key that verifies tokens, with the only algorithm that it may be used with (RFC 8725, section 3.1)."""
 
     kid: str
     algorithm: str
@@ -29,7 +29,7 @@ class KeySource(Protocol):
     """Where a verifier gets its public keys."""
 
     def read(self) -> KeySet:
-        """Return the keys of this moment; raise one of `UNREADABLE` where there are none to be had."""
+        """Return the current keys; raise one of `UNREADABLE` if they cannot be read."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The keys of a project on disk: the one that signs tokens, and the public ones that verify them."""
+"""The keys of a project on disk: the private key that signs tokens, and the public keys that verify them."""
 
 import fcntl
 import json
@@ -22,17 +22,20 @@ class KeyStore:
         self._layout = layout
 
     def signing_key(self) -> RSAKey:
-        """Return the signing key; it is made on first use. Its `kid` is its thumbprint (RFC 7638)."""
+        """Return the signing key; create it on first use. Its `kid` is its thumbprint (RFC 7638).
+
+        Raises KeyDamaged if a key file cannot be read, or if only the signing key's file is missing.
+        """
         self._layout.create()
         with (self._layout.keys / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two first uses at a time make one key
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two concurrent first uses must create only one key
             return self._read_or_make()
 
     def _read_or_make(self) -> RSAKey:
         path, jwks = self._layout.signing_key, self._layout.jwks
         if not path.exists():
             if jwks.exists():
-                raise KeyDamaged(path, "is gone, while its public key is still in use")
+                raise KeyDamaged(path, "is missing, but its public key is still in use")
             fresh = RSAKey.generate_key(_BITS, auto_kid=True)
             write_atomically(path, json.dumps(fresh.as_dict(private=True)))
         key = _import(path)
@@ -53,13 +56,16 @@ class KeyStore:
         ]
 
     def trust(self, jwk: dict[str, Any]) -> None:
-        """Let a public key (RFC 7517, with `kid` and `alg`) verify tokens too."""
+        """Add a public key (a JWK as in RFC 7517, with `kid` and `alg`) to the keys that verify tokens."""
         self._write_trusted([*(k for k in self._trusted() if k["kid"] != jwk["kid"]), jwk])
 
     def prepare_rotation(self) -> str:
-        """Make the next signing key and let it verify already; return its `kid`. The old one goes on signing."""
+        """Create the next signing key and return its `kid`.
+
+        Its public half verifies tokens from now on. The old key keeps signing until `finish_rotation`.
+        """
         self.signing_key()
-        if self._layout.next_key.exists():  # of a rotation that was broken off
+        if self._layout.next_key.exists():  # left by an interrupted rotation
             fresh = _import(self._layout.next_key)
         else:
             fresh = RSAKey.generate_key(_BITS, auto_kid=True)
@@ -68,14 +74,17 @@ class KeyStore:
         return str(fresh.kid)
 
     def finish_rotation(self) -> None:
-        """Sign with the prepared key from now on; tokens of the old one stay good until it is retired."""
+        """Sign with the prepared key from now on. Tokens of the old key stay valid until it is retired."""
         old = self.signing_key()
         self.trust(old.as_dict(private=False, use="sig", alg=ALGORITHM))
         self._layout.next_key.replace(self._layout.signing_key)
         self.signing_key()
 
     def retire(self, kid: str) -> None:
-        """Refuse tokens of a key from now on; raise UnknownKey where there is none, or where it is the signing key."""
+        """Refuse tokens of the key `kid` from now on.
+
+        Raises UnknownKey if there is no such key, or if it is the signing key.
+        """
         own = str(self.signing_key().kid)
         others = [key for key in self._trusted() if key["kid"] != own]
         if kid not in {key["kid"] for key in others}:
@@ -84,7 +93,7 @@ class KeyStore:
 
     def _write_trusted(self, keys: list[dict[str, Any]]) -> None:
         write_atomically(self._layout.trusted_keys, json.dumps({"keys": keys}))
-        self.signing_key()  # which brings the file for everybody up to date
+        self.signing_key()  # this also rewrites the public key file
 
     def _trusted(self) -> list[dict[str, Any]]:
         path = self._layout.trusted_keys

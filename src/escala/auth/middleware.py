@@ -1,4 +1,4 @@
-"""Verification in the replica: the network in front of it is not trusted."""
+"""Token verification in the replica. The gateway verifies too, but the network between the two is not trusted."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -17,12 +17,17 @@ _STATE = "escala_principal"
 
 
 class Middleware:
-    """ASGI middleware: a request without a valid access token gets 401, with one it carries a Principal.
+    """ASGI middleware that verifies the access token of each HTTP request and WebSocket.
 
-    `public` path prefixes (whole segments) pass without one, those that begin with "!" do not, and the longest decides:
-    by default the service's health page and its routes, as escala.toml has them. A token that is brought all the same
-    is verified, and its principal is there. Keys, issuer and audience come from the environment unless a `verifier` is
-    given. Answers follow RFC 6750.
+    A request with a valid token carries a Principal, which `current` returns. A request without one gets 401, and a
+    WebSocket is closed with code 1008. The answers follow RFC 6750.
+
+    `public` lists path prefixes, matched by whole segments, that need no token. A prefix that begins with "!" does need
+    one. If several prefixes match, the longest decides. By default the list comes from the environment: the health page
+    and the public routes that escala.toml declares for the service. On a public path a valid token still sets the
+    principal, and an invalid one is ignored.
+
+    `verifier` checks the tokens. By default it uses the keys, issuer and audience that the environment names.
     """
 
     def __init__(self, app: ASGIApp, public: Sequence[str] | None = None, verifier: Verifier | None = None) -> None:
@@ -59,7 +64,11 @@ class Middleware:
 
 
 def current(connection: HTTPConnection) -> Principal:
-    """Return the request's principal: ``user: auth.Principal = Depends(auth.current)``."""
+    """Return the principal of a request or WebSocket: ``user: auth.Principal = Depends(auth.current)``.
+
+    Raises Problem (401) if there is none: the path is public and the client sent no valid token, or the app does not
+    use `Middleware`.
+    """
     principal = connection.scope.get("state", {}).get(_STATE)
     if principal is None:
         raise Problem(401, "This needs an access token.", headers={"WWW-Authenticate": "Bearer"})
@@ -67,7 +76,11 @@ def current(connection: HTTPConnection) -> Principal:
 
 
 def require(*scopes: str) -> Callable[[HTTPConnection], Principal]:
-    """Return a dependency that answers 403 unless the token holds all of `scopes`."""
+    """Return a FastAPI dependency that checks scopes: ``user: auth.Principal = Depends(auth.require("orders"))``.
+
+    The dependency returns the principal if the token holds all of `scopes`. It raises Problem (403) if one is missing,
+    and Problem (401) if the request has no principal.
+    """
 
     def dependency(connection: HTTPConnection) -> Principal:
         principal = current(connection)
@@ -91,7 +104,7 @@ def _bearer(scope: Scope) -> str:
 
 
 def _unauthorized(reason: str) -> ASGIApp:
-    # A request that brought no token learns only how to authenticate (RFC 6750, section 3.1).
+    # A request without a token is told only how to authenticate, without an error code (RFC 6750, section 3.1).
     challenge = (
         "Bearer" if reason == "no access token" else f'Bearer error="invalid_token", error_description="{reason}"'
     )

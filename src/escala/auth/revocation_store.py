@@ -1,4 +1,4 @@
-"""Revocations in PostgreSQL: the truth that gateways and replicas are brought up to date with."""
+"""Revocations in PostgreSQL: the authoritative list, from which the gateways are updated."""
 
 import time
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from escala.database.pool import Connection
 from escala.database.statements import statement
 
 CHANNEL = "escala_revocation"
-"""Whoever listens on it (NOTIFY) is told of each new revocation."""
+"""The channel (LISTEN, NOTIFY) on which each new revocation is announced."""
 
 _sql = partial(statement, "escala.auth")
 
@@ -16,9 +16,12 @@ _sql = partial(statement, "escala.auth")
 @dataclass(frozen=True)
 class Revoked:
     tokens: frozenset[str]
-    """The `jti` of tokens."""
+    """The `jti` of each revoked token."""
     users: dict[str, int]
-    """By `sub`, the second since the epoch at or before which the tokens were issued that are revoked."""
+    """For each user (`sub`) the time of the revocation, in seconds since the epoch.
+
+    The user's tokens that were issued at or before that second are revoked.
+    """
 
 
 async def read(connection: Connection) -> Revoked:
@@ -31,7 +34,11 @@ async def read(connection: Connection) -> Revoked:
 
 
 async def write(connection: Connection, kind: str, value: str, expires_at: float) -> None:
-    """Store a revocation of a token (by its `jti`) or of all tokens of a user."""
+    """Store the revocation of one token or of all tokens of a user.
+
+    `kind` is "token" or "user"; `value` is the token's `jti` or the user's `sub`. `expires_at`, in seconds since the
+    epoch, is when the last token concerned expires.
+    """
     await connection.execute(_sql("revoke"), kind, value, expires_at, time.time())
 
 

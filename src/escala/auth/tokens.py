@@ -1,4 +1,4 @@
-"""Access tokens: JWT as RFC 9068 has them, signed with RS256."""
+"""Access tokens: JWTs as defined by RFC 9068. Escala signs its own with RS256."""
 
 import base64
 import json
@@ -20,14 +20,14 @@ from escala.errors import InvalidToken
 
 TYPE = "at+jwt"
 MAX_TOKEN = 8 * 1024
-"""Characters; a longer one is refused unread."""
+"""The maximum length in characters. A longer token is refused without being parsed."""
 
 _KEYS_COOL_DOWN = 1.0
-"""Seconds between two readings of the keys because of an unknown key id."""
+"""The minimum number of seconds between two readings of the keys that are caused by unknown key ids."""
 
 
 class Issuer:
-    """Makes access tokens."""
+    """Issues access tokens."""
 
     def __init__(self, key: RSAKey, issuer: str, audience: str) -> None:
         self._key = key
@@ -52,7 +52,10 @@ class Issuer:
 
 
 def read_unverified(token: str) -> tuple[str, float]:
-    """Return id and expiry of a token whoever made it, to revoke it; raise InvalidToken where it has none."""
+    """Return the id (`jti`) and expiry (`exp`, seconds since the epoch) of a token that is to be revoked.
+
+    The signature and the issuer are not checked. Raises InvalidToken if the token cannot be read or lacks a claim.
+    """
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -62,7 +65,7 @@ def read_unverified(token: str) -> tuple[str, float]:
 
 
 class Verifier:
-    """Checks access tokens against public keys, without asking anybody."""
+    """Verifies access tokens with public keys, without asking another service."""
 
     def __init__(self, source: KeySource, issuer: str, audience: str) -> None:
         self._source = source
@@ -70,7 +73,8 @@ class Verifier:
         self._audience = audience
         self._keys: KeySet | None = None
         self._keys_read_at = 0.0
-        # A signature costs 30 µs to check and stays good; what expires is looked at every time.
+        # Checking a signature takes 30 µs, and its outcome does not change, so it is cached. The expiry is checked on
+        # every call.
         self._verified = lru_cache(maxsize=4096)(self._verify)
 
     @classmethod
@@ -99,14 +103,14 @@ class Verifier:
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
         if claims.get("iss") != self._issuer:
-            raise InvalidToken("the token comes from another issuer")
+            raise InvalidToken("the token was issued by another issuer")
         if self._audience not in audiences:
             raise InvalidToken("the token is for another audience")
         expires_at, not_before = claims.get("exp"), claims.get("nbf", 0)
         if not isinstance(expires_at, int) or not isinstance(not_before, int | float):
-            raise InvalidToken("the token's times are not numbers")
+            raise InvalidToken("the token's exp or nbf is missing or not a number")
         if not_before > time.time():
-            raise InvalidToken("the token is not valid yet")
+            raise InvalidToken("the token is not yet valid")
         subject, token_id, scope = claims.get("sub"), claims.get("jti"), claims.get("scope", "")
         if not (isinstance(subject, str) and isinstance(token_id, str) and isinstance(scope, str)):
             raise InvalidToken("the token lacks sub, jti or scope")
@@ -125,12 +129,15 @@ class Verifier:
             try:
                 self._keys = self._source.read()
             except UNREADABLE:
-                raise InvalidToken("there are no keys here to verify a token with") from None
+                raise InvalidToken("this replica has no keys to verify tokens with") from None
             self._keys_read_at = time.monotonic()
         return self._keys
 
     def _read_keys_again(self) -> bool:
-        """Read the keys once more for a key that is new to us; at most once in a cool-down, whatever arrives."""
+        """Have the keys read again because of an unknown key id; return whether they will be.
+
+        This happens at most once per cool-down, however many unknown key ids arrive.
+        """
         if time.monotonic() - self._keys_read_at < _KEYS_COOL_DOWN:
             return False
         self._keys = None

@@ -1,4 +1,4 @@
-"""The coherent two-level cache."""
+"""The coherent two-level cache: L1 in the process, L2 in Valkey."""
 
 from escala.cache.decorator import Cache, Cached, Lookup
 from escala.cache.system import CacheSystem, slot

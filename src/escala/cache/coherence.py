@@ -1,7 +1,8 @@
-"""Coherence: invalidations reach every L1, and an L1 that might miss one switches itself off.
+"""Coherence: invalidations reach every L1, and an L1 that might miss one is switched off.
 
-The listener holds one subscription. While it stands, L1 is on; when the connection breaks, or no answer to a ping
-comes in time (a half-open socket), L1 is emptied and off until the subscription stands again.
+The listener holds one subscription, and L1 is on while the subscription is active. L1 is emptied and switched off when
+the connection breaks, or when a ping is not answered in time (a half-open socket). It is switched on again when the
+subscription is active again.
 """
 
 import asyncio
@@ -16,9 +17,9 @@ from valkey.exceptions import ValkeyError
 from escala.cache.l1 import L1
 
 PING_EVERY = 0.3
-"""Seconds."""
+"""Seconds between two pings."""
 SILENCE = 0.8
-"""Seconds without a word from Valkey after which L1 is off."""
+"""Seconds without any message from Valkey after which L1 is switched off."""
 _RETRY_EVERY = 0.2
 
 log = logging.getLogger("escala.cache")
@@ -36,14 +37,14 @@ class Listener:
         self._stopping = False
 
     async def start(self) -> None:
-        """Subscribe in the background; return when the first try has an outcome."""
+        """Subscribe in the background. Return when the first attempt has succeeded or failed."""
         self._task = asyncio.create_task(self._run(), name="cache coherence")
         await self._tried.wait()
 
     async def stop(self) -> None:
         self._stopping = True
         if self._task is not None:
-            self._task.cancel()  # may be lost: valkey-py waits with wait_for (python/cpython#86296)
+            self._task.cancel()  # may be swallowed: valkey-py uses wait_for (python/cpython#86296)
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._l1.switch_off()
@@ -53,16 +54,16 @@ class Listener:
             try:
                 await self._listen()
             except (OSError, TimeoutError, ValkeyError):
-                pass  # the usual: Valkey is away
+                pass  # expected: Valkey is unavailable
             except Exception:
-                log.exception("cache coherence broke off; trying again")
+                log.exception("the cache's invalidation listener failed; trying again")
             finally:
                 self._l1.switch_off()
                 self._tried.set()
             await asyncio.sleep(_RETRY_EVERY)
 
     async def _listen(self) -> None:
-        """Subscribe and follow until the connection is lost."""
+        """Subscribe and handle messages until the connection is lost."""
         async with self._client.pubsub() as subscription:
             async with asyncio.timeout(SILENCE):
                 await subscription.subscribe(self._channel)
@@ -74,7 +75,7 @@ class Listener:
                     heard = now
                     self._handle(message)
                 if now - heard > SILENCE:
-                    raise TimeoutError("no word from Valkey")
+                    raise TimeoutError("no message from Valkey")
                 if now - pinged > PING_EVERY:
                     pinged = now
                     async with asyncio.timeout(SILENCE):
@@ -87,6 +88,6 @@ class Listener:
         elif message["type"] == "message":
             try:
                 self._l1.invalidate(_decoder.decode(message["data"]))  # type: ignore[arg-type]
-            except (msgspec.MsgspecError, TypeError):  # from another version, or not ours: it may concern anything
-                log.warning("an invalidation that cannot be read: L1 is emptied")
+            except (msgspec.MsgspecError, TypeError):  # not sent by this version: any entry may be affected
+                log.warning("received an unreadable cache invalidation; L1 was emptied")
                 self._l1.switch_on()

@@ -1,4 +1,4 @@
-"""`Cache` and `@cached`: a look-up asks L1 in the process, then L2 in Valkey, then the decorated function."""
+"""`Cache` and `@cached`: a lookup asks L1 in the process, then L2 in Valkey, then the decorated function (loader)."""
 
 import asyncio
 import contextlib
@@ -23,28 +23,39 @@ Source = Literal["l1", "l2", "loader"]
 
 
 class Lookup(NamedTuple, Generic[R]):
-    """A value and the level that had it."""
+    """A value and its source: the level that had it, or "loader"."""
 
     value: R
     source: Source
 
 
 class Cache:
-    """A named cache. Declaring one does no I/O; `escala.lifespan` connects it.
+    """A named cache. Creating one does no I/O; `escala.lifespan` or `escala.running` connects it.
 
-    ``flights = Cache("flights")``, then ``@flights.cached(ttl="60s", tags=["from:{origin}"])`` over an async function.
+    ``flights = Cache("flights")``, then ``@flights.cached(ttl="60s", tags=["from:{origin}"])`` on an async function.
+
+    `name` separates this cache's keys and tags from those of other caches of the project. Services that use the same
+    name share the tags, so each can invalidate the values of the others.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def cached(self, *, ttl: str, tags: Sequence[str] = ()) -> "Callable[[Callable[P, Awaitable[R]]], Cached[P, R]]":
-        """Cache what an async function returns, by its arguments.
+        """Return a decorator that caches the results of an async function by its arguments.
 
-        `ttl` is a duration such as "60s", at most a day. `tags` are names to invalidate by; ``{argument}`` in one is
-        replaced by the argument's value. Arguments and result must be values that msgspec encodes (numbers, texts,
-        lists, dicts, dataclasses, dates, ...); the result is decoded by the function's return annotation. Callers
-        share the result: treat it as read-only. Concurrent calls in one process share one load.
+        `ttl` is a duration with a unit, such as "60s"; the maximum is one day. `tags` are names to invalidate by;
+        ``{argument}`` in a tag is replaced by the argument's value. The decorator returns a `Cached`, which is called
+        like the function.
+
+        Arguments and result must be values that msgspec can encode: numbers, strings, lists, dicts, dataclasses, dates
+        and so on. The result is decoded to the function's return annotation. Callers share the result: treat it as
+        read-only. Concurrent calls with the same arguments in one process share one load. If Valkey is unavailable, a
+        call runs the function.
+
+        Raises ValueError if `ttl` is not a duration or is longer than a day. The decorator raises TypeError if the
+        function is not async, is a method, or lacks an argument that a tag names. A call raises NotConnected before the
+        cache is connected, and every exception of the function.
         """
         seconds = parse_duration(ttl)
         if seconds > MAX_TTL:
@@ -56,27 +67,32 @@ class Cache:
         return decorate
 
     async def invalidate(self, *tags: str) -> None:
-        """Make every value under any of `tags` unservable in all replicas.
+        """Invalidate every value of this cache that has any of `tags`, in all replicas.
 
-        When this returns, no look-up that starts in this process or reaches Valkey serves such a value; other
-        processes' L1 follow within the time that one message takes. Raises CacheUnavailable where Valkey is away.
+        `tags` are complete names, without placeholders. After this returns, no lookup that starts in this process or
+        that reaches Valkey returns such a value. The L1 of another process drops it as soon as one message arrives.
+
+        Raises CacheUnavailable if Valkey is unavailable, and NotConnected before the cache is connected.
         """
         await slot.get().invalidate([self._tag(tag) for tag in tags])
 
     async def clear(self) -> None:
-        """Invalidate all that this cache holds."""
+        """Invalidate every value of this cache, in all replicas. Raises the same errors as `invalidate`."""
         await slot.get().invalidate([self._tag("")])
 
     def _tag(self, tag: str) -> str:
         return f"{self.name}:{tag}"
 
     def tags_of(self, templates: Sequence[str], arguments: dict[str, Any]) -> tuple[str, ...]:
-        """Return the tags of one entry; the first is the one that all entries of this cache have."""
+        """Return the tags of one entry. All entries of this cache share the first tag."""
         return (self._tag(""), *(self._tag(template.format(**arguments)) for template in templates))
 
 
 class Cached(Generic[P, R]):
-    """A function whose results are cached. Call it as before, or `lookup` to learn which level answered."""
+    """A function whose results are cached.
+
+    Call it like the original function. Use `lookup` instead to learn which level answered.
+    """
 
     def __init__(self, cache: Cache, function: Callable[P, Awaitable[R]], ttl: float, tags: tuple[str, ...]) -> None:
         if not inspect.iscoroutinefunction(function):
@@ -90,17 +106,20 @@ class Cached(Generic[P, R]):
         self._name = f"{cache.name}:{function.__module__}.{function.__qualname__}"
         self._decoder: msgspec.msgpack.Decoder[Any] | None = None
         if next(iter(self._signature.parameters), "") in ("self", "cls"):
-            raise TypeError(f"{self._name}: a method's first argument is no part of a key; cache a function")
+            raise TypeError(f"{self._name}: a method cannot be cached, because of its first argument; cache a function")
         unknown = {part for tag in tags for part in _fields(tag)} - set(self._signature.parameters)
         if unknown:
             names = ", ".join(sorted(unknown)) or "nothing"
-            raise TypeError(f"{self._name}: tags name {names}, which is no argument")
+            raise TypeError(f"{self._name}: its tags name {names}, which the function does not have as an argument")
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return (await self.lookup(*args, **kwargs)).value
 
     async def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Lookup[R]:
-        """Return the value with the level it came from: "l1", "l2" or "loader"."""
+        """Return the value together with its source: "l1", "l2" or "loader".
+
+        Raises NotConnected before the cache is connected, and every exception of the function.
+        """
         return await self._lookup(slot.get(), self._signature.bind(*args, **kwargs))
 
     async def _lookup(self, system: CacheSystem, bound: inspect.BoundArguments) -> Lookup[R]:
@@ -114,7 +133,7 @@ class Cached(Generic[P, R]):
         load = system.loads.get(key)
         if load is None or not system.l1.is_current(load.tags, load.ticket):
             load = self._begin(system, key, tags, bound)
-        # Shielded: one caller that gives up must not take the value from the others.
+        # Shielded: if one caller is cancelled, the others must still get the value.
         found: Lookup[R] = await asyncio.shield(load.task)
         system.counts[found.source] += 1
         return found
@@ -139,12 +158,12 @@ class Cached(Generic[P, R]):
             value = self._decode(reading.payload)
             system.l1.put(key, Entry(value, time.monotonic() + reading.seconds_left, tags), ticket)
             return Lookup(value, "l2")
-        # Encoded and decoded, so that a caller gets the same types from the loader as from either level.
+        # Encode and decode the value, so that the loader returns the same types as L1 and L2.
         payload = msgspec.msgpack.encode(await self._function(*bound.args, **bound.kwargs))
         value = self._decode(payload)
         if reading is not None:
             system.l1.put(key, Entry(value, time.monotonic() + self._ttl, tags), ticket)
-            with contextlib.suppress(*UNREACHABLE):  # the value is good, only not shared
+            with contextlib.suppress(*UNREACHABLE):  # the value is valid, it is only not stored in L2
                 await system.l2.write(key, payload, reading.generations, self._ttl)
         return Lookup(value, "loader")
 

@@ -1,4 +1,4 @@
-"""L1: the level in the process. A dict with expiry, tags, and a memory of what was invalidated meanwhile."""
+"""L1: the cache level in the process. A dict with expiry and tags, which also remembers recent invalidations."""
 
 import time
 from collections import OrderedDict, defaultdict
@@ -11,14 +11,14 @@ _REMEMBERED_TAGS = 10_000
 class Entry(NamedTuple):
     value: Any
     expires: float
-    """time.monotonic()"""
+    """The expiry, on the clock of time.monotonic()."""
     tags: tuple[str, ...]
 
 
 class L1:
-    """At most `size` entries, the least recently used dropped first. It starts switched off.
+    """Holds at most `size` entries and drops the least recently used one first. It starts switched off.
 
-    Not thread-safe: it belongs to one event loop.
+    Not thread-safe: it belongs to one event loop. Invalidations are numbered; a ticket is such a number.
     """
 
     def __init__(self, size: int) -> None:
@@ -34,7 +34,7 @@ class L1:
         return len(self._entries)
 
     def ticket(self) -> int:
-        """Return the present moment in invalidations; a value read after it is put with it."""
+        """Return the number of the latest invalidation. Take a ticket before loading a value, and pass it to `put`."""
         return self._now
 
     def get(self, key: str) -> Entry | None:
@@ -60,27 +60,27 @@ class L1:
         return True
 
     def is_current(self, tags: Iterable[str], ticket: int) -> bool:
-        """Whether a value read at `ticket` is still good: none of its tags was invalidated since."""
+        """Return whether a value loaded from `ticket` on is still valid: no tag of it was invalidated since."""
         return ticket >= self._floor and all(self._invalidated.get(tag, 0) <= ticket for tag in tags)
 
     def invalidate(self, tags: Iterable[str]) -> None:
-        """Drop the entries with any of `tags`, and refuse those whose reading began before now."""
+        """Drop the entries with any of `tags`. Loads of such entries that began before now will be refused."""
         self._now += 1
         for tag in tags:
             self._invalidated[tag] = self._now
             for key in tuple(self._keys_of.get(tag, ())):
                 self._drop(key)
-        if len(self._invalidated) > _REMEMBERED_TAGS:  # forget them all, and with them every reading under way
+        if len(self._invalidated) > _REMEMBERED_TAGS:  # forget all, and refuse all loads in progress
             self._invalidated.clear()
             self._floor = self._now
 
     def switch_on(self) -> None:
-        """Start empty: what was read while off is refused too."""
+        """Switch on, without entries. A value whose load began before this call is refused."""
         self.switch_off()
         self.on = True
 
     def switch_off(self) -> None:
-        """Drop everything, and keep nothing until switched on."""
+        """Drop all entries, and store none until switched on again."""
         self._now += 1
         self._floor = self._now
         self._entries.clear()

@@ -1,9 +1,9 @@
 """L2: the level that all replicas share, in Valkey.
 
-Every tag has a *generation*, a random text under a key of its own. An entry carries the generations that its tags had
-before its value was read, and is good while they are still the same. To invalidate a tag is to give it a new
-generation: one write, however many entries it has, and a value whose loading began earlier can never be served again.
-A generation that Valkey evicted or lost counts as new.
+Every tag has a *generation*: a random value under a key of its own. An entry stores the generations that its tags had
+before its value was loaded. The entry is valid while the tags still have those generations. Invalidating a tag gives it
+a new generation. That is one write, however many entries have the tag. A value whose load began before that write can
+never be served again. If Valkey evicts or loses a generation, the tag gets a new one, so its entries become invalid.
 """
 
 import time
@@ -15,9 +15,10 @@ import msgspec
 import valkey.asyncio
 
 _GENERATION_SECONDS = 7 * 86400
-"""How long a generation is kept; longer than an entry is allowed to live."""
+"""How long a generation is kept. It must be longer than MAX_TTL."""
 
 MAX_TTL = 86400.0
+"""The maximum lifetime of an entry, in seconds."""
 
 
 class Stored(msgspec.Struct, array_like=True):
@@ -28,7 +29,7 @@ class Stored(msgspec.Struct, array_like=True):
 
 
 class Reading(NamedTuple):
-    """What a read found, and what a write after it must show."""
+    """The result of a read, with the generations that a following write must pass."""
 
     payload: bytes | None
     seconds_left: float
@@ -46,7 +47,7 @@ class L2:
         self.channel = f"{prefix}:invalidated"
 
     async def read(self, key: str, tags: Sequence[str]) -> Reading:
-        """Return the entry if it is whole, current and in date; always return the tags' generations."""
+        """Return the tags' generations, and the entry if it is readable, current and not expired."""
         stored, *generations = await self._client.mget(self._entry(key), *map(self._tag, tags))
         if None in generations:
             generations = await self._begin(tags)
@@ -63,7 +64,7 @@ class L2:
         await self._client.set(self._entry(key), stored, px=max(1, int(ttl * 1000)))
 
     async def invalidate(self, tags: Sequence[str]) -> None:
-        """Give `tags` new generations and tell every replica, in one transaction."""
+        """Give `tags` new generations and notify every replica, in one transaction."""
         async with self._client.pipeline(transaction=True) as pipeline:
             for tag in tags:
                 pipeline.set(self._tag(tag), uuid.uuid4().bytes, ex=_GENERATION_SECONDS)
@@ -71,7 +72,7 @@ class L2:
             await pipeline.execute()
 
     async def _begin(self, tags: Sequence[str]) -> list[bytes]:
-        """Return the generations of `tags`, making those that are missing."""
+        """Return the generations of `tags`; create those that are missing."""
         async with self._client.pipeline(transaction=True) as pipeline:
             for tag in tags:
                 pipeline.set(self._tag(tag), uuid.uuid4().bytes, ex=_GENERATION_SECONDS, nx=True)

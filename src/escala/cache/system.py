@@ -1,4 +1,4 @@
-"""Both levels of the cache in one process, and the connection that they share."""
+"""Both levels of the cache in one process, and their shared connection to Valkey."""
 
 import asyncio
 from collections import Counter
@@ -17,11 +17,11 @@ from escala.holder import ConnectionHolder
 _VALKEY_SECONDS = 1.0
 _INVALIDATE_TRIES = 3
 UNREACHABLE = (OSError, TimeoutError, ValkeyError)
-"""What a look-up in Valkey raises while it is away."""
+"""The exceptions that a request to Valkey raises while Valkey is unavailable."""
 
 
 class Load(NamedTuple):
-    """A value on its way, which later callers wait for too while it is still good."""
+    """A load in progress. Later callers wait for it too, unless one of its tags has been invalidated since."""
 
     task: asyncio.Task[Any]
     tags: tuple[str, ...]
@@ -29,24 +29,24 @@ class Load(NamedTuple):
 
 
 class CacheSystem:
-    """Both levels of one process, shared by all its caches."""
+    """Both cache levels of one process, shared by all its `Cache` objects."""
 
     def __init__(self, url: str, project: str, entries: int) -> None:
         self._client: valkey.asyncio.Valkey = valkey.asyncio.Valkey.from_url(
             url, socket_timeout=_VALKEY_SECONDS, socket_connect_timeout=_VALKEY_SECONDS
         )
-        # Values are bytes, whatever the URL asks for.
+        # Values are always bytes, even if the URL asks for decoded responses.
         self._client.connection_pool.connection_kwargs["decode_responses"] = False
         self.l1 = L1(entries)
         self.l2 = L2(self._client, f"escala:{project}")
         self._listener = Listener(self._client, self.l2.channel, self.l1)
         self.loads: dict[str, Load] = {}
         self.counts: Counter[str] = Counter()
-        """How many look-ups each level answered: l1, l2, loader."""
+        """The number of lookups that each source answered: l1, l2, loader."""
 
     @property
     def connected(self) -> bool:
-        """Whether Valkey answers. While it does not, look-ups go straight to the loader."""
+        """Whether Valkey answers. While it does not, lookups go straight to the loader."""
         return self.l1.on
 
     async def open(self) -> None:
@@ -57,7 +57,10 @@ class CacheSystem:
         await self._client.aclose()
 
     async def invalidate(self, tags: Sequence[str]) -> None:
-        """Make every value under any of `tags` unservable; CacheUnavailable where Valkey does not take it."""
+        """Invalidate every value that has any of `tags`.
+
+        Raises CacheUnavailable if Valkey does not accept the invalidation after several tries.
+        """
         for _ in range(_INVALIDATE_TRIES):
             try:
                 await self.l2.invalidate(tags)

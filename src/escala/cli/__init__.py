@@ -1,4 +1,4 @@
-"""The command line: one module a command."""
+"""The command line: one module per command."""
 
 import importlib
 import sys
@@ -16,7 +16,7 @@ COMMANDS = (
     *("scale", "drain", "restart", "deploy", "apply"),
     *("check", "token", "revoke", "cert", "systemd", "demo", "keys"),
 )
-"""Each is a function, or an application of its own, of the module of its name."""
+"""The module with a command's name contains a function or a Typer application of the same name."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -34,9 +34,10 @@ def _root(
 
 
 def application(words: Sequence[str]) -> typer.Typer:
-    """Return the application for a command line: with the command that it begins with alone, or else with all.
+    """Return the application for a command line.
 
-    To import all of Escala takes longer than most commands do.
+    If the command line begins with a command, only that command is loaded; otherwise all are. Importing all of Escala
+    takes longer than most commands do.
     """
     app = typer.Typer(
         name="escala",
@@ -58,16 +59,16 @@ def application(words: Sequence[str]) -> typer.Typer:
 
 
 def _require_text(words: Sequence[str]) -> None:
-    """Raise ConfigError where the command line is not UTF-8: what is sent, signed and written down is."""
+    """Raise ConfigError if the command line is not valid UTF-8. All that is sent, signed and stored must be UTF-8."""
     for word in words:
         try:
             word.encode()
         except UnicodeEncodeError:
-            raise ConfigError("an argument", [f"{word!r} is not text (UTF-8)"]) from None
+            raise ConfigError("an argument", [f"{word!r} is not valid UTF-8"]) from None
 
 
 def main() -> None:
-    """Run the command line; an EscalaError is one line and its class's exit code."""
+    """Run the command line. Print an EscalaError as a message, and exit with the code of its class."""
     try:
         _require_text(sys.argv[1:])
         application(sys.argv[1:])()

@@ -1,4 +1,4 @@
-"""escala.toml as frozen models, a section a module."""
+"""escala.toml as frozen models; each section has its own module."""
 
 from escala.config.address import Address, Endpoint, ListenAddress, UnixSocket
 from escala.config.balance import Balance

@@ -9,7 +9,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class UnixSocket(NamedTuple):
-    """A listening socket in a folder, reached by whom the folder lets pass (unix(7))."""
+    """A listening socket in a folder; the folder's permissions control who can connect (unix(7))."""
 
     path: str
 
@@ -32,7 +32,7 @@ class Address(NamedTuple):
 
 
 class ListenAddress(NamedTuple):
-    """An address, and the key of escala.toml that names it, such as "services.web.ports[0]"."""
+    """An address, and the key of escala.toml that sets it, such as "services.web.ports[0]"."""
 
     key: str
     address: Address

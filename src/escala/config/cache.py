@@ -1,4 +1,4 @@
-"""[cache]: the level in each process."""
+"""[cache]: the cache level within each process."""
 
 from pydantic import Field
 
@@ -7,4 +7,4 @@ from escala.config.section import Section
 
 class CacheSettings(Section):
     entries: int = Field(default=10_000, ge=0, le=10_000_000)
-    """Entries that one replica keeps in its own memory (L1); 0 turns that level off."""
+    """How many entries one replica keeps in its own memory (L1); 0 disables that level."""

@@ -1,4 +1,4 @@
-"""The whole of escala.toml."""
+"""The complete escala.toml."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ from escala.config.types import Name
 from escala.http.paths import PLATFORM_PATHS
 
 PLATFORM = "platform"
-"""The built-in service behind /jobs and /.well-known; no other may take its name or its paths."""
+"""The name of the built-in service behind /jobs and /.well-known. Its name and its paths are reserved."""
 
 WORKER_CONNECTIONS = 4
-"""Of a worker's queue, beside the pool of its handlers."""
+"""Connections of a worker's queue, in addition to the pool that its handlers use."""
 OWN_CONNECTIONS = 5
-"""Of the supervisor: migrations, the backlog, revocations."""
+"""Connections of the supervisor: for migrations, the backlog and revocations."""
 
 
 class Config(Section):
@@ -48,12 +48,12 @@ class Config(Section):
         return self
 
     def disagreements(self) -> list[str]:
-        """Return what is wrong between sections that are each right by themselves."""
+        """Return the conflicts between sections that are each valid on their own."""
         return [*self._names(), *self._ports(), *self._routes(), *self._policies()]
 
     def _names(self) -> Iterator[str]:
         if PLATFORM in self.services:
-            yield f"services.{PLATFORM}: the name belongs to Escala's built-in service; choose another"
+            yield f"services.{PLATFORM}: this name is reserved for Escala's built-in service; choose another"
 
     def _ports(self) -> Iterator[str]:
         wanted: dict[int, list[str]] = defaultdict(list)
@@ -61,7 +61,7 @@ class Config(Section):
             wanted[address.port].append(key)
         for port, owners in wanted.items():
             if len(owners) > 1:
-                yield f"{owners[-1]}: port {port} is also wanted by {' and '.join(owners[:-1])}"
+                yield f"{owners[-1]}: port {port} is already used by {' and '.join(owners[:-1])}"
 
     def _routes(self) -> Iterator[str]:
         taken: dict[tuple[str, str], str] = {}
@@ -69,7 +69,7 @@ class Config(Section):
             here = f"services.{name}.routes[{index}]"
             for path in PLATFORM_PATHS:
                 if route.prefix == path or route.prefix.startswith(f"{path}/"):
-                    yield f"{here}: {path} belongs to Escala's built-in service; choose another path"
+                    yield f"{here}: {path} is reserved for Escala's built-in service; choose another path"
             for host in self.effective(name, route).policy.hosts or ("",):
                 place = (host, route.prefix)
                 if place in taken:
@@ -81,13 +81,13 @@ class Config(Section):
             here = f"services.{name}.routes[{index}]"
             policy = self.effective(name, route).policy
             if route.cache is not None and not policy.public:
-                yield f"{here}: cache is for public routes; what a token is needed for is not everybody's"
+                yield f"{here}: only public routes can be cached; answers that need a token must not be shared"
             if policy.public and any(limit.per == "token" for limit in route.rate_limits):
-                yield f"{here}: a public route has no token, so no limit per token"
+                yield f"{here}: a public route has no token, so it cannot have a limit per token"
             if route.split is not None and route.split.service not in self.services:
                 yield f"{here}.split: there is no service {route.split.service!r}"
             if route.split is not None and route.split.service == name:
-                yield f"{here}.split: {name!r} is where the route leads already"
+                yield f"{here}.split: {name!r} is already the route's own service"
 
     def _every_route(self) -> Iterator[tuple[str, int, RouteSettings]]:
         for name, service in self.services.items():
@@ -95,14 +95,14 @@ class Config(Section):
                 yield name, index, route
 
     def effective(self, service: str, route: RouteSettings) -> Effective:
-        """Return the policy of a route, from the levels "gateway", "services.NAME" and "route"."""
+        """Return the effective policy of a route, merged from the levels "gateway", "services.NAME" and "route"."""
         above = self.services.get(service)
         return effective(
             **{"gateway": self.gateway, **({f"services.{service}": above} if above else {}), "route": route}
         )
 
     def addresses(self) -> Iterator[ListenAddress]:
-        """Yield every address that the file names to listen on."""
+        """Yield every listening address that is set in escala.toml."""
         yield ListenAddress("gateway.bind", self.gateway.bind)
         if self.gateway.admin is not None:
             yield ListenAddress("gateway.admin", self.gateway.admin)
@@ -113,14 +113,14 @@ class Config(Section):
                 yield ListenAddress(f"services.{name}.ports[{index}]", Address("127.0.0.1", port))
 
     def balance(self, service: str, route: RouteSettings | None = None) -> Balance:
-        """Return how requests are spread over the replicas of a service, those of one route where it is named."""
+        """Return how requests are balanced over a service's replicas; for one route only, if `route` is given."""
         own = self.services.get(service)
         balance = merged(self.gateway.balance, own.balance) if own else self.gateway.balance
         return merged(balance, route.balance) if route else balance
 
     @property
     def database_connections(self) -> int:
-        """How many connections to PostgreSQL the project may hold at a time, during rollouts too."""
+        """The maximum number of connections to PostgreSQL that the project holds at a time, even during rollouts."""
         replicas = {name: each.replicas.most + each.rollout.max_surge for name, each in self.services.items()}
         held = (
             replicas[name] * (self.database.pool + (WORKER_CONNECTIONS if each.kind == "tasks" else 0))

@@ -1,4 +1,4 @@
-"""[database]: connections of the library to PostgreSQL."""
+"""[database]: the library's connections to PostgreSQL."""
 
 from pydantic import Field
 
@@ -7,4 +7,4 @@ from escala.config.section import Section
 
 class DatabaseSettings(Section):
     pool: int = Field(default=10, ge=1, le=1000)
-    """Connections to PostgreSQL that one replica holds at most; a worker holds four more for its queue."""
+    """The maximum number of connections to PostgreSQL per replica. A worker holds four more for its queue."""

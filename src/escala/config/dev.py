@@ -1,4 +1,4 @@
-"""[dev]: what `escala dev` follows."""
+"""[dev]: which files `escala dev` watches."""
 
 from escala.config.section import Section
 from escala.config.types import FilePattern, Many
@@ -18,7 +18,10 @@ class DevSettings(Section):
         "*.go",
         "*.rb",
     )
-    """Files whose change replaces the replicas: patterns of names ("*.py") or of paths below the project ("app/*.csv").
-    escala.toml and each `env_file` are followed always."""
+    """Files that cause the replicas to be replaced when they change.
+
+    Patterns match file names ("*.py") or paths below the project ("app/*.csv"). escala.toml and each `env_file` are
+    always watched.
+    """
     ignore: Many[FilePattern] = ()
-    """Files among those that do not count, such as what the app writes itself."""
+    """Exceptions from `watch`, such as files that the app itself writes."""

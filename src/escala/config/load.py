@@ -1,4 +1,4 @@
-"""Reading escala.toml: file, then environment, then command line."""
+"""Loads escala.toml, with overrides first from the environment and then from the command line."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -26,8 +26,8 @@ def find(start: Path) -> Path:
 def load(file: Path, environ: Mapping[str, str], settings: Sequence[str] = ()) -> Config:
     """Load `file` into a Config.
 
-    A variable `ESCALA_GATEWAY__BIND` overrides `gateway.bind`, and a setting "gateway.bind=:80" overrides both. Values
-    are read as TOML where they are TOML, and as text otherwise. Every fault found is in the ConfigError.
+    The variable `ESCALA_GATEWAY__BIND` overrides `gateway.bind`, and a setting "gateway.bind=:80" overrides both. If a
+    value is not valid TOML, it is taken as a string. The ConfigError contains all errors that were found.
     """
     data = _read(file)
     problems: list[str] = []
@@ -64,7 +64,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """Read `text` as a TOML value; what is not one is a plain text."""
+    """Parse `text` as a TOML value; if it is not one, return it as a string."""
     if "\n" in text:
         return text
     try:
@@ -82,6 +82,6 @@ def _set(data: dict[str, Any], keys: list[str], value: Any, source: str, problem
             return
         below = table.setdefault(name, {})
         if not isinstance(below, dict):
-            problems.append(f"{source}: {'.'.join(keys[: depth + 1])} is a value, not a table")
+            problems.append(f"{source}: {'.'.join(keys[: depth + 1])} has a value, so it cannot be a table")
             return
         table = below

@@ -1,4 +1,4 @@
-"""[project]: what the whole is called, and where it keeps its state."""
+"""[project]: the project's name, and where it keeps its state."""
 
 from pydantic import Field
 
@@ -14,4 +14,4 @@ class ProjectSettings(Section):
     state: str = Field(default=".escala", min_length=1)
     """The folder for data, logs, keys and sockets, relative to escala.toml; "user" is the user's data folder."""
     prepare: CommandLine | None = None
-    """A command run on every start, after the engines and before the replicas: migrations, first data."""
+    """A command that runs on every start, after the engines and before the replicas: for migrations or initial data."""

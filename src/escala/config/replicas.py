@@ -8,7 +8,7 @@ from escala.config.section import Section
 from escala.config.types import Duration
 
 MAX_WINDOW = 3600.0
-"""Seconds of samples that the autoscaler keeps."""
+"""For how many seconds the autoscaler keeps samples."""
 
 
 def _short(seconds: float) -> float:
@@ -22,19 +22,19 @@ Window = Annotated[Duration, AfterValidator(_short)]
 
 class ReplicasSettings(Section):
     min: int = Field(default=1, ge=0, le=256)
-    """How many there are at least, and at the start. With 0 the service sleeps until a request comes."""
+    """The minimum and initial number of replicas. With 0, the service sleeps until a request arrives."""
     max: int | None = Field(default=None, ge=1, le=256)
-    """How far the service grows by itself; `min` unless given."""
+    """The maximum number of replicas when the service scales automatically; the default is `min`."""
     target_inflight: float = Field(default=8.0, gt=0, le=100_000)
-    """Requests, in flight or waiting, that one replica is there for."""
+    """The target number of requests per replica, both in flight and waiting."""
     target_wait: Duration = 5.0
-    """For workers: how long the oldest waiting job may wait before another replica is started."""
+    """For workers: how long the oldest job may wait before another replica is started."""
     target_waiting: float = Field(default=20.0, gt=0, le=1_000_000)
-    """For workers: waiting jobs that one replica is there for."""
+    """For workers: the target number of waiting jobs per replica."""
     up_after: Window = 3.0
-    """The window over which load is averaged before it grows; when the queue fills, it grows at once."""
+    """The time over which load is averaged before replicas are added. If the queue fills, they are added at once."""
     down_after: Window = 60.0
-    """How long load must have been low before it shrinks."""
+    """How long load must be low before replicas are removed."""
 
     @model_validator(mode="before")
     @classmethod
@@ -59,17 +59,17 @@ class ReplicasSettings(Section):
 
     @property
     def scales(self) -> bool:
-        """Whether the number changes by itself."""
+        """Whether the number of replicas is scaled automatically."""
         return self.most > self.min
 
 
 class RolloutSettings(Section):
     max_surge: int = Field(default=1, ge=0, le=256)
-    """How many replicas there may be beyond the wanted number while they are replaced."""
+    """How many replicas may exist above the desired number during a rollout."""
     max_unavailable: int = Field(default=0, ge=0, le=256)
-    """How many of the wanted number may be missing meanwhile."""
+    """How many of the desired replicas may be missing during a rollout."""
     settle: Duration = 2.0
-    """How long a new replica must have served before an old one goes for it."""
+    """How long a new replica must have been serving before the old one that it replaces is removed."""
 
     @model_validator(mode="after")
     def _moves(self) -> "RolloutSettings":

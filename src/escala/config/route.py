@@ -11,21 +11,21 @@ from escala.config.types import Name, UrlPath
 
 
 class SplitSettings(Section):
-    """A share of a route's requests for another service: a canary."""
+    """The share of a route's requests that goes to another service, for example to a canary release."""
 
     service: Name
     percent: Percent
-    """Of 100 requests, how many; each is drawn by itself."""
+    """The percentage of requests; the service is chosen at random for each request."""
 
 
 class RouteSettings(Policy):
     path: UrlPath
-    """The prefix, matched by whole segments: "/data" matches /data and /data/x, not /database."""
+    """The path prefix. It matches whole segments: "/data" matches /data and /data/x, but not /database."""
     to: UrlPath | None = None
-    """What the prefix becomes on the way to the service; without it the path stays."""
+    """What replaces the prefix in requests to the service; by default the path is unchanged."""
     split: SplitSettings | None = None
     balance: Capacity = Capacity()
-    """What is said here, the route has for itself: its requests wait, and count as in flight, apart from the others."""
+    """Settings for this route only. With them, its requests are queued and counted separately from other routes'."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Values that must never be shown: marked once, where they are declared."""
+"""Values that must never be shown; they are marked where they are declared."""
 
 import typing
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ class _Marker:
 
 
 Secret = Annotated[str, _Marker()]
-"""A text that no message, log or table shows; its field has repr=False, for tracebacks."""
+"""A string that no message, log or table shows. Its field needs repr=False, so that tracebacks hide it too."""
 
 HIDDEN = "(hidden)"
 
 
 def is_secret(root: type[BaseModel], location: Sequence[int | str]) -> bool:
-    """Whether the value at a location of a `root` model is secret, or has anything secret in it."""
+    """Whether the value at a location of a `root` model is secret or contains a secret."""
     here: Any = root
     for part in location:
         here = _below(here, part)
@@ -26,7 +26,7 @@ def is_secret(root: type[BaseModel], location: Sequence[int | str]) -> bool:
 
 
 def _below(annotation: Any, part: int | str) -> Any:
-    """Return the type of what stands under one key, or at one place, of a type."""
+    """Return the type of the value at one key or index of a type."""
     for choice in _choices(annotation):
         if isinstance(choice, type) and issubclass(choice, BaseModel):
             field = choice.model_fields.get(str(part))
@@ -39,7 +39,7 @@ def _below(annotation: Any, part: int | str) -> Any:
 
 
 def _choices(annotation: Any) -> list[Any]:
-    """Return the members of a union, without what `Annotated` adds."""
+    """Return the members of a union, without their `Annotated` metadata."""
     if typing.get_origin(annotation) is Annotated:
         return _choices(typing.get_args(annotation)[0])
     if typing.get_args(annotation) and typing.get_origin(annotation) not in (dict, tuple, list):

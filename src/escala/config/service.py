@@ -36,76 +36,87 @@ def _duration_or_false(value: Any) -> float | bool:
 
 class ServiceSettings(Policy):
     app: Target | None = None
-    """An ASGI or WSGI app as "module:attribute"; served by uvicorn, one process a replica."""
+    """An ASGI or WSGI app as "module:attribute". Uvicorn serves it, in one process per replica."""
     interface: Literal["auto", "asgi", "wsgi"] = "auto"
-    """What the app speaks; found out by how it is called unless given."""
+    """The app's interface; by default it is detected from the app's signature."""
     factory: bool = False
-    """Whether `app` names a function without arguments that returns the app."""
+    """Whether `app` is a function without arguments that returns the app."""
     command: CommandLine | None = None
-    """Any other server. It listens on $PORT, or, where the text has $SOCKET, on that Unix socket. Either is
-    replaced in the text, and is in its environment too."""
+    """The command line of any other server.
+
+    It listens on $PORT, or on the Unix socket $SOCKET if the command line contains it. The value is substituted in the
+    command line, and is also set in the server's environment.
+    """
     tasks: Module | None = None
-    """A module with tasks: the service is a worker that runs their jobs."""
+    """A module with tasks. It makes the service a worker, which runs their jobs."""
     replicas: ReplicasSettings = ReplicasSettings()
     rollout: RolloutSettings = RolloutSettings()
     ports: Many[Port] = ()
-    """Ports of 127.0.0.1 for the first replicas, in order. Others listen on Unix sockets, or on free ports where a
-    `command` has no $SOCKET."""
+    """Ports of 127.0.0.1 for the first replicas, in order.
+
+    The other replicas listen on Unix sockets. If a `command` has no $SOCKET, they listen on free ports.
+    """
     routes: Many[RouteSettings] = ()
     threads: int = Field(default=10, ge=1, le=1000)
-    """Requests that a WSGI app works on at a time, each in a thread."""
+    """How many requests a replica of a WSGI app handles at a time, each in its own thread."""
     health: Health | None = None
-    """A page that says whether a replica is well: below 400 says yes, and so does 404 where there is no such page;
-    "tcp" is content with a connection. Unless given, an `app` is well when its program answers, and a `command` is
-    asked for /health."""
+    """The path of the health check, or "tcp".
+
+    A replica is healthy if the path answers with a status below 400. 404 counts as healthy too, as there may be no such
+    page. With "tcp", a successful connection is enough. By default, an `app` is healthy if its server process answers,
+    and a `command` is checked at /health.
+    """
     hang_timeout: Annotated[float | bool, BeforeValidator(_duration_or_false)] | None = None
-    """How long a replica may go without answering either that question or any request before it is replaced: 30s
-    unless given, and for a `command`, whose threads may all be busy, never; false is never."""
+    """How long a replica may answer neither a health check nor any request before it is replaced.
+
+    The default is 30s. By default a `command` is never replaced for this reason, because its threads may all be busy.
+    With false, no replica is.
+    """
     protocol: Literal["http1", "h2"] = "http1"
-    """What the replicas speak; h2 is HTTP/2 without TLS, as gRPC servers do."""
+    """The protocol of the replicas; h2 is HTTP/2 without TLS, as used by gRPC servers."""
     balance: Balance = Balance()
     directory: str | None = None
-    """The replicas' working directory, relative to the project's folder, which it is unless given."""
+    """The replicas' working directory, relative to the project's folder, which is the default."""
     env_file: str | None = None
-    """A file of NAME=VALUE lines, relative to the project's folder, read at each start of a replica."""
+    """A file of NAME=VALUE lines, relative to the project's folder. It is read whenever a replica starts."""
     environment: dict[VariableName, VariableValue] = Field(default_factory=dict, repr=False)
-    """Environment variables added for this service's replicas; they win over `env_file`."""
+    """Additional environment variables for this service's replicas; they override `env_file`."""
     open_files: int | None = Field(default=None, ge=64, le=1_048_576)
-    """How many files and connections a replica may have open; as many as `escala up` unless given."""
+    """How many files and connections a replica may have open; by default the limit of `escala up`."""
     affinity: bool = False
-    """Whether each replica keeps to one processor, in turn (Linux)."""
+    """Whether each replica is pinned to one processor, assigned in turn (Linux)."""
     max_memory: Annotated[Size, Field(ge=16 * 1024**2)] | None = None
-    """Above this, a replica is replaced by a new one, which is ready before the old one goes."""
+    """The memory above which a replica is replaced. The new replica is ready before the old one stops."""
     max_requests: int | None = Field(default=None, ge=1)
-    """After so many requests a replica is replaced in the same way."""
+    """The number of requests after which a replica is replaced in the same way."""
     max_age: Duration | None = None
-    """After so long a replica is replaced in the same way."""
+    """The age at which a replica is replaced in the same way."""
     start_timeout: Duration = 30.0
-    """How long a replica may take until it is ready; then it is stopped and tried again."""
+    """How long a replica may take to become ready. After that it is stopped and started again."""
     stop_timeout: Duration = 10.0
-    """How long a replica may take to finish what it is doing before it is killed."""
+    """How long a replica may take to finish its work after it is asked to stop. After that it is killed."""
     drain_timeout: Duration = 60.0
-    """How long a replica that is taken away may finish requests before it is asked to stop."""
+    """How long a replica that is being removed may finish its requests before it is asked to stop."""
     concurrency: int = Field(default=10, ge=1, le=1000)
-    """Jobs that one worker replica runs at a time."""
+    """How many jobs one worker replica runs at a time."""
     access_log: bool = False
-    """Whether each request is a line in the replica's log."""
+    """Whether the replica's log has a line for each request."""
 
     @model_validator(mode="after")
     def _one_program(self) -> "ServiceSettings":
         given = [name for name in ("app", "command", "tasks") if getattr(self, name)]
         if len(given) != 1:
             found = " and ".join(given) or "none of them"
-            raise ValueError(f"exactly one of app, command and tasks says what to run; found {found}")
+            raise ValueError(f"set exactly one of app, command and tasks; found {found}")
         if len(self.ports) > self.replicas.most:
             raise ValueError(f"{len(self.ports)} ports for at most {self.replicas.most} replicas")
         if self.command and self.on_socket:
             if self.ports:
-                raise ValueError("ports are for servers that listen on $PORT; this command listens on $SOCKET")
+                raise ValueError("ports need a command that listens on $PORT; this one listens on $SOCKET")
             if "PORT" in _named(self.command):
-                raise ValueError("a command listens on $PORT or on $SOCKET; this one names both")
+                raise ValueError("a command must use either $PORT or $SOCKET; this one uses both")
         if self.kind != "app" and (self.factory or self.interface != "auto"):
-            raise ValueError("factory and interface say how an `app` is called; there is none")
+            raise ValueError("factory and interface are only for services with an `app`")
         return self
 
     @property
@@ -114,32 +125,32 @@ class ServiceSettings(Policy):
 
     @property
     def page(self) -> str | None:
-        """What a replica is asked for; None for an app whose own program answers."""
+        """The path of the health check, or "tcp"; None for an app whose server process answers the check itself."""
         return self.health or (None if self.kind == "app" else "/health")
 
     @property
     def hangs_after(self) -> float | None:
-        """Seconds of silence after which a replica is replaced."""
+        """Seconds without any answer after which a replica is replaced; None means never."""
         if self.hang_timeout is None:
             return None if self.kind == "command" else _HANG_SECONDS
         return self.hang_timeout or None
 
     @property
     def on_socket(self) -> bool:
-        """Whether a replica without a port of its own listens on a Unix socket."""
+        """Whether a replica without a fixed port listens on a Unix socket."""
         return self.command is None or "SOCKET" in _named(self.command)
 
     def words(self, where: Mapping[str, str]) -> tuple[str, ...]:
-        """Return the words of `command`, with $PORT or $SOCKET as in `where`."""
+        """Return the arguments of `command`, with $PORT or $SOCKET substituted from `where`."""
         words = shlex.split(self.command or "")
         return tuple(_WHERE.sub(lambda found: where.get(found[1] or found[2], found[0]), word) for word in words)
 
     @property
     def target(self) -> str:
-        """What is run, as it was written."""
+        """What the service runs, as written in escala.toml."""
         return self.app or self.command or self.tasks or ""
 
 
 def _named(command: str) -> set[str]:
-    """Return which of $PORT and $SOCKET a command names."""
+    """Return which of $PORT and $SOCKET a command uses."""
     return {found[1] or found[2] for found in _WHERE.finditer(command)}

@@ -12,9 +12,12 @@ from escala.config.types import Duration
 
 class TlsSettings(Section):
     certificates: Annotated[Path, Strict(False)]
-    """A PEM file with certificate chain and key, or a folder of them, chosen by the client's server name (SNI);
-    relative to escala.toml. A change is taken over within seconds."""
+    """A PEM file with certificate chain and key, or a folder of such files, relative to escala.toml.
+
+    From a folder, the file is chosen by the server name that the client requests (SNI). Changes take effect within
+    seconds.
+    """
     redirect: BindAddress | None = None
-    """An address for plain HTTP whose requests are sent on to HTTPS, such as ":80"."""
+    """A plain HTTP address whose requests are redirected to HTTPS, such as ":80"."""
     hsts: Duration | None = Field(default=None)
-    """How long browsers shall insist on HTTPS (RFC 6797)."""
+    """How long browsers must use only HTTPS (RFC 6797)."""

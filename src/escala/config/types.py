@@ -1,4 +1,4 @@
-"""The types of values in escala.toml, each with the words that say what is expected."""
+"""The types of values in escala.toml, each with an error message that says what is expected."""
 
 import ipaddress
 import re
@@ -13,11 +13,11 @@ from escala.http.host_names import LABEL
 from escala.units import parse_duration, parse_size
 
 MAX_TIMEOUT = 24 * 86400.0
-"""HAProxy counts milliseconds in 31 bits."""
+"""The maximum timeout in seconds: HAProxy counts milliseconds in 31 bits."""
 
 
 def matching(pattern: str, expected: str) -> AfterValidator:
-    """Return a validator for texts that match `pattern` whole; `expected` is its words for people."""
+    """Return a validator for strings that fully match `pattern`; `expected` describes them in the error message."""
     compiled = re.compile(pattern)
 
     def check(value: str) -> str:
@@ -30,17 +30,17 @@ def matching(pattern: str, expected: str) -> AfterValidator:
 
 Item = TypeVar("Item")
 Many = Annotated[tuple[Item, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
-"""A TOML list, frozen."""
+"""A TOML list, stored as a tuple."""
 
 ANY_METHOD = ("*",)
-"""What `methods = "any"` is read as."""
+"""The value that `methods = "any"` is converted to."""
 
 
 def _capitals(method: str) -> str:
     if method == "CONNECT":
-        raise ValueError("CONNECT asks for a tunnel to somewhere else, which no route is")
+        raise ValueError("CONNECT asks for a tunnel to another server, which routes do not provide")
     if method.upper() in methods.PARSED and method != method.upper():
-        raise ValueError(f"methods are told apart by their case; write {method.upper()!r}")
+        raise ValueError(f"methods are case-sensitive; write {method.upper()!r}")
     return method
 
 
@@ -63,7 +63,7 @@ def _words(command: str) -> str:
 
 
 CommandLine = Annotated[str, AfterValidator(_words)]
-"""A program and its arguments, split as a shell does; no shell runs it."""
+"""A program and its arguments, split with shell quoting rules, but run without a shell."""
 
 
 def _no_dot_segment(path: str) -> str:
@@ -76,11 +76,12 @@ def _no_dot_segment(path: str) -> str:
 
 def _not_of_the_connection(name: str) -> str:
     if name.lower() in {"content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade"}:
-        raise ValueError("this header says how the answer is sent, which is not for the configuration to say")
+        raise ValueError("this header controls how the response is sent, so it cannot be configured")
     return name
 
 
-# These texts end up in HAProxy's configuration, so each pattern admits only characters that mean nothing there.
+# These strings are written into HAProxy's configuration. So each pattern allows only characters without a special
+# meaning there.
 UrlPath = Annotated[
     str,
     matching(r"/[A-Za-z0-9._~/-]{0,255}", 'a path such as "/data", of letters, digits and . _ ~ / -'),
@@ -101,7 +102,7 @@ Identifier = Annotated[
 ]
 Name = Annotated[
     str,
-    matching(r"[a-z][a-z0-9_-]{0,39}", "a name of small letters, digits, _ and -, at most 40, the first a letter"),
+    matching(r"[a-z][a-z0-9_-]{0,39}", "at most 40 small letters, digits, _ and -, starting with a letter"),
 ]
 HeaderName = Annotated[
     str,
@@ -118,7 +119,7 @@ _NO_SESSIONS = {
 def _names_a_session(sticky: str) -> str:
     name = sticky.partition(":")[2].lower()
     if name in _NO_SESSIONS or name.startswith(("x-forwarded", "x-escala")):
-        raise ValueError("no service names a session in this header: it is the gateway's or the connection's")
+        raise ValueError("this header cannot carry a session: the gateway or the connection uses it")
     return sticky
 
 
@@ -126,7 +127,7 @@ Sticky = Annotated[
     str,
     matching(
         r"[A-Za-z][A-Za-z0-9_-]{0,63}|header:[A-Za-z0-9][A-Za-z0-9_-]{0,63}",
-        'a cookie\'s name of letters, digits, _ and -, the first a letter; or a header such as "header:Mcp-Session-Id"',
+        'a cookie name of letters, digits, _ and -, starting with a letter; or a header: "header:Mcp-Session-Id"',
     ),
     AfterValidator(_names_a_session),
 ]
@@ -136,13 +137,13 @@ Method = Annotated[
     AfterValidator(_capitals),
 ]
 Methods = Annotated[tuple[Method, ...], BeforeValidator(_methods), Field(min_length=1)]
-"""Methods by name (RFC 9110, section 9.1: capitals count), or "any"."""
+"""Method names, which are case-sensitive (RFC 9110, section 9.1), or "any"."""
 HashKey = Annotated[
     str,
     matching(r"(header|cookie|query):[A-Za-z0-9][A-Za-z0-9_-]{0,63}", 'what to hash, such as "header:X-Tenant"'),
 ]
 VariableName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable's name of letters, digits and _")]
-VariableValue = Annotated[Secret, matching(r"[^\0]*", "a text without a NUL")]
+VariableValue = Annotated[Secret, matching(r"[^\0]*", "a string without NUL characters")]
 HostPattern = Annotated[
     str,
     matching(
@@ -160,7 +161,7 @@ Origin = Annotated[
 
 def _network(value: str) -> str:
     try:
-        if "%" not in value:  # a zone, which HAProxy does not know
+        if "%" not in value:  # HAProxy does not support zones
             return str(ipaddress.ip_network(value))
     except ValueError:
         pass
@@ -168,9 +169,9 @@ def _network(value: str) -> str:
 
 
 Network = Annotated[str, AfterValidator(_network)]
-"""An IPv4 or IPv6 address, or a network of them, as HAProxy writes it."""
+"""An IPv4 or IPv6 address or network, in HAProxy's notation."""
 
-FilePattern = Annotated[str, matching(r"[^\0]{1,255}", 'a pattern of files such as "*.py" or "data/*.json"')]
+FilePattern = Annotated[str, matching(r"[^\0]{1,255}", 'a file pattern such as "*.py" or "data/*.json"')]
 
 
 def _within_a_timer(seconds: float) -> float:
@@ -183,7 +184,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 """Seconds, written with a unit."""
 
 Timeout = Annotated[Duration, AfterValidator(_within_a_timer)]
-"""Seconds that HAProxy can time: 24 days at most."""
+"""Seconds, at most 24 days, the maximum of HAProxy's timers."""
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 """Bytes, written with a unit."""

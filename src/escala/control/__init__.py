@@ -1,1 +1,1 @@
-"""How one talks to a supervisor: a Unix socket that speaks HTTP, its client, and their messages."""
+"""Communication with a supervisor: an HTTP server on a Unix socket, its client, and their messages."""

@@ -1,4 +1,4 @@
-"""The other side of the control socket, for the command line and whoever else asks."""
+"""The client of the control socket, used by the command line and other callers."""
 
 import http.client
 import socket
@@ -15,9 +15,9 @@ from escala.errors import ControlFailed, EscalaError, NotRunning, TimedOut
 from escala.project.project import Project
 
 _TIMEOUT = 60.0
-"""Seconds for one answer. Nothing long is waited for in one: that is what operations and events are for."""
+"""The timeout of one request in seconds. No single request waits for long work: operations and events do that."""
 _SILENCE = 20.0
-"""Seconds without a line, or a sign of life, after which a stream counts as lost."""
+"""Seconds without an event or a heartbeat after which a stream counts as lost."""
 
 Answer = TypeVar("Answer")
 
@@ -35,13 +35,13 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """Talks to the supervisor of a project; NotRunning where there is none."""
+    """Talks to the supervisor of a project. Its methods raise NotRunning if there is none."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
 
     def status(self, *, brief: bool = False) -> Status:
-        """Return what runs; without memory, jobs and cache where a brief answer will do."""
+        """Return what runs. A brief answer leaves out memory, jobs and cache."""
         return self._decode(self._call("GET", "/status?brief" if brief else "/status"), Status)
 
     def changes(self) -> Applied:
@@ -49,7 +49,7 @@ class Client:
         return self._decode(self._call("GET", "/changes"), Applied)
 
     def begin(self, request: AnyRequest) -> OperationStatus:
-        """Begin an operation; raise what refuses it."""
+        """Begin an operation; raise the supervisor's error if it is refused."""
         return self._decode(self._call("POST", "/operations", request), OperationStatus)
 
     def operation(self, identifier: str) -> OperationStatus:
@@ -59,7 +59,10 @@ class Client:
         self._call("POST", "/stop")
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield events as they come, from now on; an empty one first, and where nothing came for a while."""
+        """Yield events from now on.
+
+        The first one is empty. An empty one also comes whenever there was no event for a while.
+        """
         connection = _UnixConnection(self._project.layout.control_socket, _SILENCE)
         try:
             connection.request("GET", "/events")
@@ -81,16 +84,16 @@ class Client:
         *,
         until: Callable[[OperationStatus], bool] = lambda status: False,
     ) -> OperationStatus:
-        """Return when an operation has ended, or is as far as wanted (`until`); `progress` gets each step.
+        """Return when an operation has succeeded, or `until` is true for its status. `progress` gets each new status.
 
-        Raises the operation's error, or TimedOut after `timeout` seconds: it goes on then.
+        Raises the operation's error if it failed, and TimedOut after `timeout` seconds. The operation then continues.
         """
         end = time.monotonic() + timeout
         status = operation
         for event in self.events():
             if event and event.get("id") != operation.id:
                 continue
-            status = self.operation(operation.id)  # at the stream's beginning too: it may have ended before
+            status = self.operation(operation.id)  # also for the first, empty event: it may have ended before
             progress(status)
             if status.state == "failed" and status.error is not None:
                 raise _raised(status.error)
@@ -98,7 +101,7 @@ class Client:
                 return status
             if time.monotonic() > end:
                 raise TimedOut(status.step or status.kind, timeout)
-        raise ControlFailed(self._project.name, "has ended meanwhile")
+        raise ControlFailed(self._project.name, "ended before the operation was finished")
 
     def _call(self, method: str, path: str, body: msgspec.Struct | None = None) -> bytes:
         connection = _UnixConnection(self._project.layout.control_socket, _TIMEOUT)
@@ -122,12 +125,12 @@ class Client:
         try:
             return msgspec.json.decode(answer, type=kind)
         except msgspec.MsgspecError:
-            words = "is of another version than this command; start it again with `escala up`"
+            words = "has another version than this command; stop the project and start it again with `escala up`"
             raise ControlFailed(self._project.name, words) from None
 
 
 def _refused(answer: bytes) -> EscalaError | None:
-    """Return what the supervisor raised, with its exit code."""
+    """Return the error that the supervisor answered with, including its exit code; None if there is none."""
     try:
         return _raised(msgspec.json.decode(answer, type=Refusal))
     except msgspec.MsgspecError:

@@ -1,4 +1,4 @@
-"""Events of a running project, for several subscribers; a slow one loses events and holds up nobody."""
+"""Delivers the events of a running project to several subscribers. A slow one loses events, but blocks nobody."""
 
 import asyncio
 import time
@@ -12,11 +12,11 @@ import msgspec
 from escala.events import Event
 
 QUEUE = 1000
-"""Events that wait for one subscriber."""
+"""The maximum number of events that wait for one subscriber."""
 
 
 class Subscription:
-    """A queue of events, the oldest dropped where it is full; iterate over it, from one task."""
+    """A queue of events. If it is full, the oldest event is dropped. Only one task may iterate over it."""
 
     def __init__(self, size: int) -> None:
         self._events: deque[tuple[float, Event]] = deque(maxlen=size)
@@ -39,7 +39,7 @@ class Subscription:
 
 
 class EventBus:
-    """`narrate` gets each event at once, in the order in which they happen; subscribers get them by their queues."""
+    """Passes each event to `narrate` at once and in order. Subscribers receive it through their queues."""
 
     def __init__(self, narrate: Callable[[Event], None]) -> None:
         self._narrate = narrate
@@ -53,7 +53,7 @@ class EventBus:
 
     @contextmanager
     def subscribe(self, size: int = QUEUE) -> Iterator[Subscription]:
-        """Lend a queue of the events from now on."""
+        """Provide a queue of the events from now on, for the duration of a `with` block."""
         subscription = Subscription(size)
         self._subscriptions.add(subscription)
         try:

@@ -1,4 +1,4 @@
-"""What is sent over the control socket. A request for an operation carries its kind in the field "kind"."""
+"""The messages of the control socket. A request for an operation has its kind in the field "kind"."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from escala.errors import EscalaError
 
 
 class Request(msgspec.Struct, tag_field="kind", forbid_unknown_fields=True):
-    """A request to change something that runs."""
+    """A request to change the running project."""
 
     @property
     def kind(self) -> str:
@@ -17,26 +17,26 @@ class Request(msgspec.Struct, tag_field="kind", forbid_unknown_fields=True):
 
 
 class Scale(Request, tag="scale"):
-    """Run another number of replicas."""
+    """Change the number of replicas of a service."""
 
     service: str
     count: int
 
 
 class Drain(Request, tag="drain"):
-    """Send no new requests to a replica, or send them again."""
+    """Stop sending new requests to a replica, or resume sending them."""
 
     replica: str
     drained: bool
 
 
 class Apply(Request, tag="apply"):
-    """Take over the project's file."""
+    """Apply the project's file."""
 
 
 class Canary(msgspec.Struct):
     share: float
-    """Of the service's requests, from 0 to 1."""
+    """The canary's share of the service's requests, from 0 to 1."""
     seconds: float
 
 
@@ -44,21 +44,21 @@ class Roll(Request, tag="roll"):
     """Replace the replicas of services."""
 
     services: list[str] | None
-    """None stands for all."""
+    """None means all services."""
     canary: Canary | None = None
 
 
 class Revoke(Request, tag="revoke"):
-    """Refuse a token, or all tokens that a user has."""
+    """Revoke a token, or all tokens that a user has."""
 
     subject: Literal["token", "user"]
     value: str
     expires_at: float | None
-    """Seconds since the epoch; None where it is not known."""
+    """Seconds since the epoch; None if it is not known."""
 
 
 class Reload(Request, tag="reload"):
-    """Let the gateway read keys and certificates again."""
+    """Make the gateway reload keys and certificates."""
 
     what: str
 
@@ -71,18 +71,18 @@ class Applied(msgspec.Struct):
 
     changes: list[Change]
     rolling: list[str]
-    """Services whose replicas are replaced for it."""
+    """Services whose replicas have to be replaced because of it."""
 
 
 class Refusal(msgspec.Struct):
-    """Why something asked for was not done."""
+    """Why a request was refused, or an operation failed."""
 
     code: str
     """The error's class, such as "service_busy" (`errors.EscalaError.code`)."""
     error: str
     """The message for people."""
     exit_code: int
-    """Of the command that asked."""
+    """The exit code of the command that sent the request."""
 
     @classmethod
     def of(cls, error: EscalaError) -> "Refusal":
@@ -90,20 +90,20 @@ class Refusal(msgspec.Struct):
 
 
 class OperationStatus(msgspec.Struct, kw_only=True):
-    """An operation: what was asked, and how far it is."""
+    """An operation: the request and its progress."""
 
     id: str
     kind: str
     services: list[str]
-    """What it changes."""
+    """The services that it changes."""
     state: Literal["running", "succeeded", "failed"]
     step: str
-    """What it is doing, in words."""
+    """A description of the current step."""
     done: int
     total: int
-    """How much of it is done, such as replicas that were replaced; 0 of 0 where that cannot be counted."""
+    """The progress, `done` of `total`, for example replaced replicas. Both are 0 if it cannot be counted."""
     applied: Applied | None
-    """Of an `apply`: what it changes, from when the gateway has switched."""
+    """What an `apply` changes. None until the gateway has switched, and for other operations."""
     error: Refusal | None
     started_at: float
     ended_at: float | None

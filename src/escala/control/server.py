@@ -5,12 +5,12 @@
     GET  /status            what runs (?brief leaves out memory, jobs and cache)
     GET  /changes           what an `apply` would change
     POST /operations        begin an operation; 202 with its id
-    GET  /operations        the latest ones
-    GET  /operations/{id}   how far one is
-    GET  /events            a stream of events, a JSON document a line
+    GET  /operations        the latest operations
+    GET  /operations/{id}   the progress of one operation
+    GET  /events            a stream of events, one JSON document per line
     POST /stop              stop the project
 
-Bodies and answers are JSON (`control.messages`, `control.status`). What is refused is answered 409.
+Bodies and answers are JSON (`control.messages`, `control.status`). A refused request is answered with 409.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ from escala.errors import EscalaError
 from escala.http.embedded_server import EmbeddedServer
 
 _BEAT_SECONDS = 1.0
-"""Between two signs of life on a stream without events."""
+"""Seconds between two heartbeats (empty lines) on a stream without events."""
 
 
 class Operated(Protocol):
-    """What operations are begun with."""
+    """The interface to operations that the server needs."""
 
     async def changes(self) -> Applied: ...
     def begin(self, request: AnyRequest) -> OperationStatus: ...
@@ -107,16 +107,16 @@ class ControlServer:
         return _json(found) if found else _json(Refusal("unknown_operation", "there is no such operation", 1), 404)
 
     async def _stop(self, request: Request) -> Response:
-        self._stop_project("asked by `escala down`")
+        self._stop_project("requested by `escala down`")
         return Response(status_code=202)
 
     async def _events(self, request: Request) -> Response:
         return StreamingResponse(self._stream(), media_type="application/x-ndjson")
 
     async def _stream(self) -> AsyncIterator[bytes]:
-        """Yield events as they come, and an empty line from time to time: a client sees that somebody is there."""
+        """Yield events as they occur. Empty lines in between are a heartbeat: they show that the server is alive."""
         with self._subscribe() as subscription:
-            yield b"\n"  # so that a client knows from when on it hears everything
+            yield b"\n"  # tells the client that from now on it gets every event
             events = aiter(subscription)
             waiting = asyncio.ensure_future(anext(events))
             closing = asyncio.ensure_future(self._closing.wait())
@@ -134,7 +134,7 @@ class ControlServer:
 
 
 def _bind(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)  # the lock is ours, so whoever made it is dead
+    path.unlink(missing_ok=True)  # we hold the lock, so its creator has ended
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
     path.chmod(0o600)  # its folder is 0700 already
@@ -151,5 +151,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 async def _malformed(request: Request, error: Exception) -> Response:
-    words = f"the command line and the running supervisor are of different versions: {error}"
+    words = (
+        "the command line and the running supervisor have different versions; stop the project and start it again"
+        f" with `escala up` ({error})"
+    )
     return _json(Refusal("malformed", words, 1), 400)

@@ -1,4 +1,4 @@
-"""What runs, as the control socket tells it."""
+"""The status of a running project, as the control socket reports it."""
 
 from typing import Literal
 
@@ -10,12 +10,12 @@ class ProcessStatus(msgspec.Struct, kw_only=True):
     replica: str
     """Empty for an engine."""
     address: str
-    """Where it listens: host and port, or "unix:PATH" of a replica; of an engine just "Unix socket"."""
+    """Where it listens. Host and port, or "unix:PATH" for a replica; for an engine only "Unix socket"."""
     pid: int | None
     state: str
     """starting, ready, serving, draining, waiting, stopping, stopped (`processes.child`)"""
     crashing: bool
-    """Whether it dies again and again."""
+    """Whether it is in a crash loop."""
     restarts: int
     uptime: float | None
     """Seconds since it was ready."""
@@ -25,28 +25,28 @@ class ProcessStatus(msgspec.Struct, kw_only=True):
     drained: bool = False
     """Whether it gets no new requests."""
     health: str = "healthy"
-    """Of a replica that serves: healthy, busy, unhealthy or hung (`supervisor.replicas.health`).
+    """The health of a serving replica: healthy, busy, unhealthy or hung (`supervisor.replicas.health`).
 
-    "unreachable" where it is healthy, but the gateway cannot connect to it.
+    It is "unreachable" if the replica is healthy but the gateway cannot connect to it.
     """
     inflight: int | None = None
-    """Requests that it is handling; None for what is no replica behind the gateway."""
+    """Requests that it is handling; None if it is not a replica behind the gateway."""
     queued: int | None = None
     """Requests that wait for it."""
     rate: int | None = None
     """Requests in the last second."""
     requests: int | None = None
     errors: int | None = None
-    """Answers 5xx, and connections and answers that failed."""
+    """Answers with a status of 5xx, and failed connections and answers."""
 
 
 class RolloutStatus(msgspec.Struct):
-    """How far a rollout is, or why the last one was stopped."""
+    """The progress of a rollout, or why the last one was stopped."""
 
     state: Literal["running", "stopped"]
     replaced: int
     wanted: int
-    """Replicas."""
+    """How many replicas are to be replaced."""
     reason: str
     """Why it was stopped."""
 
@@ -59,13 +59,13 @@ class RolloutStatus(msgspec.Struct):
 class ServiceStatus(msgspec.Struct, kw_only=True):
     name: str
     replicas: int
-    """How many there are to be."""
+    """The wanted number of replicas."""
     min: int
     max: int
     why: str
-    """Why there are so many; empty where the number is fixed."""
+    """Why there are that many; empty if the number is fixed."""
     rollout: RolloutStatus | None
-    """None where none is under way, and the last one, if any, was not stopped."""
+    """None if no rollout is running and the last one, if any, was not stopped."""
     inflight: int
     queued: int
     """Requests that wait for any of its replicas."""
@@ -82,7 +82,7 @@ class JobsStatus(msgspec.Struct, kw_only=True):
 
 
 class CacheStatus(msgspec.Struct, kw_only=True):
-    """What the shared level of the cache (Valkey) was asked since it started."""
+    """The lookups in the shared level of the cache (Valkey) since it started."""
 
     hits: int
     misses: int
@@ -93,23 +93,23 @@ class Status(msgspec.Struct, kw_only=True):
     phase: str
     """starting, ready, degraded (open, with `problems`) or stopping"""
     problems: list[str] = []
-    """What is wrong although everything was started: a service without a healthy replica, a full disk."""
+    """Problems that exist although everything was started: a service without a healthy replica, a full disk."""
     pid: int
     url: str
     started_at: float
     """Seconds since the epoch."""
     memory: int | None
-    """Bytes of the supervisor itself; None in a brief answer."""
+    """Memory of the supervisor itself in bytes; None in a brief answer."""
     processes: list[ProcessStatus]
     services: list[ServiceStatus]
     jobs: JobsStatus | None
-    """None where PostgreSQL does not answer, where no worker runs, and in a brief answer."""
+    """None if PostgreSQL does not answer, if the project has no worker, and in a brief answer."""
     cache: CacheStatus | None
-    """None where Valkey does not answer, and in a brief answer."""
+    """None if Valkey does not answer, and in a brief answer."""
     metrics: str
     """The URL of the gateway's metrics."""
 
     @property
     def is_open(self) -> bool:
-        """Whether the gateway takes requests."""
+        """Whether the gateway accepts requests."""
         return self.phase in {"ready", "degraded"}

@@ -1,4 +1,4 @@
-"""PostgreSQL for service authors: ``async with database.connection() as c``, and `migrate`."""
+"""PostgreSQL for services: ``async with database.connection() as c``. `migrate` creates Escala's own tables."""
 
 from escala.database.migrate import migrate
 from escala.database.pool import Connection, Database, connection, slot

@@ -1,4 +1,4 @@
-"""Migrations of Escala's own tables: SQL files applied once each, in the order of their names."""
+"""Migrations of Escala's own tables: SQL files, each applied once, in the order of their names."""
 
 import asyncio
 import contextlib
@@ -11,15 +11,16 @@ from escala.database.pool import Connection
 from escala.errors import EngineFailed
 
 LOCK_SECONDS = 60.0
-"""How long another process may migrate while this one waits."""
+"""How long this process waits while another one migrates."""
 _RETRY_SECONDS = 0.1
-_LOCK = 7_305_430_117_462_001  # any number, the same in every Escala: one migrates at a time
+_LOCK = 7_305_430_117_462_001  # an arbitrary number, the same in every process, so only one migrates at a time
 
 
 async def migrate(connection: Connection) -> list[str]:
-    """Apply the files of `migrations/` that the database does not have yet; return their names.
+    """Apply the files of `migrations/` that the database does not have yet, and return their names.
 
-    Each file is one transaction together with its entry in `escala.migration`.
+    Each file and its row in `escala.migration` are committed in one transaction. Raises EngineFailed if another process
+    holds the lock for more than LOCK_SECONDS.
     """
     folder = resources.files("escala.database") / "migrations"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
@@ -40,19 +41,20 @@ async def migrate(connection: Connection) -> list[str]:
                 await connection.execute("insert into escala.migration (name) values ($1)", file.name)
             applied.append(file.name)
     finally:
-        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # it ends with the connection
+        # If unlocking fails, the lock ends with the connection.
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             await connection.execute("select pg_advisory_unlock($1)", _LOCK)
     return applied
 
 
 async def _lock(connection: Connection) -> None:
-    """Take the lock of all migrations; raise EngineFailed where somebody else holds it for too long."""
+    """Take the migration lock. Raise EngineFailed if another session holds it for more than LOCK_SECONDS."""
     end = time.monotonic() + LOCK_SECONDS
     while not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):
         if time.monotonic() > end:
             raise EngineFailed(
                 "PostgreSQL",
-                f"somebody else has been migrating Escala's tables for {LOCK_SECONDS:g} s; see pg_locks for who holds "
-                f"the advisory lock {_LOCK}",
+                f"another session has been migrating Escala's tables for more than {LOCK_SECONDS:g} s; see pg_locks "
+                f"for the holder of advisory lock {_LOCK}",
             )
         await asyncio.sleep(_RETRY_SECONDS)

@@ -23,7 +23,7 @@ else:
     Pool = asyncpg.Pool
 
 PATIENCE = 5.0
-"""Seconds that a request for a connection waits for a PostgreSQL that is restarting."""
+"""The maximum number of seconds that a caller waits for a connection, for example while PostgreSQL restarts."""
 
 _AWAY = (
     OSError,
@@ -37,7 +37,7 @@ _AWAY = (
 
 
 class Database:
-    """A pool of connections that opens on demand and outlives restarts of PostgreSQL."""
+    """A pool of at most `size` connections. It connects on demand and survives restarts of PostgreSQL."""
 
     def __init__(self, url: str, size: int = 10) -> None:
         self._url = url
@@ -45,11 +45,11 @@ class Database:
         self._pool: Pool | None = None
 
     async def open(self) -> None:
-        """Make the pool; it connects when it is first used."""
+        """Create the pool. It connects on first use."""
         self._pool = await asyncpg.create_pool(self._url, min_size=0, max_size=self._size, init=_use_msgspec)
 
     async def close(self) -> None:
-        """Give running statements two seconds, then close."""
+        """Close the pool. Running statements get two seconds to finish."""
         if self._pool is None:
             return
         try:
@@ -61,9 +61,10 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection; DatabaseUnavailable where PostgreSQL is away beyond PATIENCE or goes away meanwhile.
+        """Lend a connection until the end of the block.
 
-        PoolExhausted where others of this process hold all connections for so long.
+        Raises DatabaseUnavailable if PostgreSQL stays unavailable for PATIENCE seconds, or if the connection breaks
+        inside the block. Raises PoolExhausted if all connections of this process are in use for that long.
         """
         assert self._pool is not None
         connection = await self._acquire(self._pool)
@@ -92,7 +93,7 @@ class Database:
 
 
 async def _use_msgspec(connection: Connection) -> None:
-    """Let json and jsonb columns hold Python values."""
+    """Convert json and jsonb columns to and from Python values with msgspec."""
     for kind in ("json", "jsonb"):
         await connection.set_type_codec(
             kind,
@@ -111,9 +112,15 @@ slot: ConnectionHolder[Database] = ConnectionHolder("the database")
 
 @asynccontextmanager
 async def connection() -> AsyncIterator[Connection]:
-    """Lend a connection of the app's pool: ``async with database.connection() as c: await c.fetch(...)``.
+    """Lend a connection from the app's pool: ``async with database.connection() as c: await c.fetch(...)``.
 
-    Raises DatabaseUnavailable (503 by `problem.handlers`) where PostgreSQL is away for longer than five seconds.
+    The block receives an asyncpg connection, and returns it to the pool at its end. There is no implicit transaction:
+    use ``c.transaction()``. Values of json and jsonb columns are Python values.
+
+    Raises NotConnected before `escala.lifespan` or `escala.running` has connected the database. Raises
+    DatabaseUnavailable if PostgreSQL stays unavailable for five seconds, or if the connection breaks inside the block.
+    Raises PoolExhausted, a kind of DatabaseUnavailable, if all connections of this process are in use for five seconds.
+    `problem.handlers` answers DatabaseUnavailable with 503.
     """
     async with slot.get().connection() as lent:
         yield lent

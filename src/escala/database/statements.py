@@ -1,4 +1,4 @@
-"""SQL statements, one a file, loaded by name."""
+"""SQL statements, one per file, loaded by name."""
 
 from functools import cache
 from importlib import resources
@@ -6,5 +6,5 @@ from importlib import resources
 
 @cache
 def statement(package: str, name: str) -> str:
-    """Return the text of `name`.sql in a package's folder `sql`."""
+    """Return the text of the file `name`.sql in the folder `sql` of `package`."""
     return (resources.files(package) / "sql" / f"{name}.sql").read_text(encoding="utf-8")

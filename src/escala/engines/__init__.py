@@ -1,4 +1,4 @@
-"""The engines under Escala: embedded (started from a wheel) or external (a URL)."""
+"""The engines that Escala builds on: embedded (started from a wheel) or external (at a URL)."""
 
 from escala.config import Config
 from escala.engines import postgres, valkey

@@ -1,4 +1,4 @@
-"""What the supervisor needs to know of an engine."""
+"""The interface of an engine for the supervisor."""
 
 import importlib.util
 from pathlib import Path
@@ -15,16 +15,16 @@ class Engine(Protocol):
 
     @property
     def url(self) -> str:
-        """Where clients reach it."""
+        """The URL at which clients reach the engine."""
 
     def prepare(self) -> None:
-        """Make ready what a start needs. Blocking; called in a thread, before every start."""
+        """Prepare a start. Blocking; called in a thread, before every start."""
 
     def process(self) -> ProcessSpec | None:
-        """Return what to run; None for an engine that runs elsewhere."""
+        """Return the process to start; None for an external engine."""
 
     async def probe(self) -> None:
-        """Return when the engine answers; raise OSError or EngineFailed while it does not."""
+        """Return if the engine answers; raise OSError or EngineFailed if it does not."""
 
 
 def wheel_folder(package: str) -> Path | None:

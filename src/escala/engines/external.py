@@ -1,4 +1,4 @@
-"""An engine that somebody else runs, at a URL."""
+"""An engine at a URL, which is not started by Escala."""
 
 from collections.abc import Awaitable, Callable
 

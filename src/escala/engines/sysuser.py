@@ -12,7 +12,7 @@ USER = "escala"
 
 
 def ensure() -> pwd.struct_passwd:
-    """Return the user's entry, making the user where there is none."""
+    """Return the user's passwd entry; create the user if it does not exist."""
     try:
         return pwd.getpwnam(USER)
     except KeyError:
@@ -20,7 +20,7 @@ def ensure() -> pwd.struct_passwd:
     useradd = shutil.which("useradd") or shutil.which("useradd", path="/usr/sbin:/sbin")
     if useradd is None:
         raise EngineFailed(
-            "PostgreSQL", f"does not run as root, and there is no useradd to make the user {USER!r} with"
+            "PostgreSQL", f"does not run as root, and there is no useradd command to create the user {USER!r}"
         )
     command = [useradd, "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", USER]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -30,7 +30,7 @@ def ensure() -> pwd.struct_passwd:
 
 
 def barrier(path: Path, user: pwd.struct_passwd) -> Path | None:
-    """Return the first folder above `path` that `user` cannot pass through, or None."""
+    """Return the topmost folder above `path` that `user` cannot enter, or None."""
     for folder in reversed(path.resolve().parents):
         if not folder.exists():
             return None

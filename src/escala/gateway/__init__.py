@@ -1,1 +1,1 @@
-"""The gateway: what the configuration means, as HAProxy is told, and as it runs."""
+"""The gateway: what the configuration means, how it is rendered for HAProxy, and the running HAProxy."""

@@ -1,1 +1,1 @@
-"""What Escala says in HTTP: problem documents, header names, methods, statuses, host names."""
+"""Definitions for HTTP: problem documents, header names, methods, statuses, host names."""

@@ -1,4 +1,4 @@
-"""uvicorn inside a process of ours that handles its signals by itself."""
+"""Uvicorn embedded in one of our processes, which handles signals itself."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 
 
 class EmbeddedServer(uvicorn.Server):
-    """Serves an app on sockets that are given to `serve`, quietly, until `should_exit` is set."""
+    """Serves an app on the sockets passed to `serve` until `should_exit` is set; logs only errors."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""What a host's name is made of."""
+"""The syntax of host names."""
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-"""A part between two dots in small letters (RFC 1123, section 2.1; at most 63 long by RFC 1035, section 2.3.4)."""
+"""One label of a host name, in lower case (RFC 1123, section 2.1; at most 63 long by RFC 1035, section 2.3.4)."""

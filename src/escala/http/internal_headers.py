@@ -1,16 +1,16 @@
-"""Headers that the gateway and a replica have between them. The gateway takes them from clients' requests."""
+"""Headers between the gateway and a replica. The gateway removes them from clients' requests."""
 
 MAX_BODY = "X-Escala-Max-Body"
-"""How many bytes of a body without announced length the route lets through, where its service lets more through."""
+"""The route's maximum body size in bytes, for a body without Content-Length; set if the service allows more."""
 
 CHECK = "X-Escala-Check"
-"""Marks the supervisor's question whether a replica is well; its value is the replica's name."""
+"""Marks a health check by the supervisor; its value is the replica's name."""
 
 THREADS = "X-Escala-Threads"
-"""In the answer to that question: how many requests the replica can work on at a time, where that is limited."""
+"""In the answer to a health check: how many requests the replica can handle at a time, if that is limited."""
 
 PREFIX = "X-Forwarded-Prefix"
-"""Where the service's root is for clients, where the route cuts a prefix off: "/shop". For a `command` too."""
+"""The prefix that the route removed, such as "/shop": clients see the service's root there. Also for a `command`."""
 
 PREFIX_KEY = "escala.prefix"
-"""The same in the scope of a request; the `root_path` of an app that is mounted in another is longer."""
+"""The key of the same prefix in a request's scope; `root_path` differs, as it is longer in a mounted app."""

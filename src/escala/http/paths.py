@@ -3,4 +3,4 @@
 JWKS_PATH = "/.well-known/jwks.json"
 
 PLATFORM_PATHS = ("/jobs", "/.well-known", "/auth")
-"""They belong to the platform service; no route of a project may begin with one of them."""
+"""Path prefixes of the platform service; a project's routes must not start with them."""

@@ -21,7 +21,7 @@ MEDIA_TYPE = "application/problem+json"
 class Problem(Exception):
     """Raise this in a handler to answer with a problem document.
 
-    `more` adds members to the document, such as the choices that a parameter has.
+    `more` adds members to the document, such as the valid choices for a parameter.
     """
 
     def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> None:
@@ -47,7 +47,7 @@ Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 
 def handlers() -> dict[int | type[Exception], Handler]:
-    """Return exception handlers for an app: Problem, HTTP and validation errors, engines away (503), and bugs (500)."""
+    """Return an app's exception handlers: Problem, HTTP and validation errors, missing engines (503), bugs (500)."""
     table: dict[int | type[Exception], Handler] = {
         Problem: _problem,
         HTTPException: _http,
@@ -57,7 +57,7 @@ def handlers() -> dict[int | type[Exception], Handler]:
         TaskArguments: _task_arguments,
         Exception: _bug,
     }
-    with contextlib.suppress(ImportError):  # FastAPI is the app's choice
+    with contextlib.suppress(ImportError):  # FastAPI is optional
         from fastapi.exceptions import RequestValidationError
 
         table[RequestValidationError] = _validation
@@ -85,7 +85,7 @@ async def _task_arguments(request: Request, error: TaskArguments) -> Response:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    # Starlette raises the error again after this answer, so that the server logs its traceback.
+    # After sending this answer, Starlette raises the error again, so that the server logs the traceback.
     return Problem(500, "The service failed to handle this request.").response()
 
 
@@ -97,4 +97,4 @@ async def _validation(request: Request, error: Any) -> Response:
         {"in": fault["loc"][0], "field": ".".join(map(str, fault["loc"][1:])), "reason": fault["msg"]}
         for fault in faults
     ]
-    return Problem(422, "Some values are missing or not acceptable.", errors=errors).response()
+    return Problem(422, "Some values are missing or invalid.", errors=errors).response()

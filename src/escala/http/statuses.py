@@ -1,4 +1,4 @@
-"""Names of HTTP statuses as RFC 9110 has them; Python learned two of them only in 3.13."""
+"""The names of HTTP statuses in RFC 9110; before version 3.13, Python has old names for two of them."""
 
 from http import HTTPStatus
 

@@ -1,1 +1,1 @@
-"""One operating-system process, kept alive, and what it needs: ports, logs, a registry."""
+"""Operating-system processes: running them, keeping them alive, and what they need (ports, logs, a registry)."""

@@ -1,6 +1,7 @@
-"""Pauses between restarts: doubled each time up to a cap, forgotten after a while of good service.
+"""Pauses between restarts. Each pause is twice as long as the one before, up to a cap.
 
-Five deaths within a minute are a crash loop; it ends with good service.
+Five crashes within a minute are a crash loop. A process that stays ready for a while ends the crash loop, and its next
+pause is the shortest again.
 """
 
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable
 FIRST = 0.1
 CAP = 30.0
 GOOD_SERVICE = 10.0
-"""Seconds of being ready after which the next death is a first one again."""
+"""Seconds that a process must be ready for its earlier crashes to be forgotten."""
 
 CRASHES = 5
 CRASH_WINDOW = 60.0
@@ -26,14 +27,14 @@ class Backoff:
 
     @property
     def crashing(self) -> bool:
-        """Whether it is in a crash loop."""
+        """Whether the process is in a crash loop."""
         return self._looping and not self._serves_well()
 
     def ready(self) -> None:
         self._ready_since = self._clock()
 
     def next(self) -> float:
-        """Return the seconds to wait after a death now."""
+        """Record a crash, and return the seconds to wait before the restart."""
         if self._serves_well():
             self._pause = FIRST
             self._looping = False

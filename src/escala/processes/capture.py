@@ -1,4 +1,4 @@
-"""A short process whose output is the answer to a question."""
+"""Runs a short command and captures its output."""
 
 import asyncio
 from dataclasses import replace
@@ -8,9 +8,9 @@ from escala.processes.process import Process, ProcessSpec, describe_exit
 
 
 async def output_of(spec: ProcessSpec, *words: str, seconds: float) -> list[str]:
-    """Run a command with further `words` and return the lines that it prints.
+    """Run a command with the additional arguments `words`, and return the lines that it prints.
 
-    Raises ProcessFailed where it takes longer than `seconds` or ends badly; OSError where it cannot be started.
+    Raises ProcessFailed if it takes longer than `seconds` or fails, and OSError if it cannot be started.
     """
     lines: list[str] = []
     process = await Process.start(replace(spec, argv=(*spec.argv, *words)), lines.extend)

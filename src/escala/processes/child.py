@@ -1,4 +1,4 @@
-"""Keeping one process alive: start, wait until it is ready, watch, start again.
+"""Keeps one process alive: starts it, waits until it is ready, watches it, and restarts it.
 
 ::
 
@@ -7,8 +7,8 @@
        │  └────────┴──────────┴── it ended ┘
        └─ waiting ◄───────────┘                stop() from any state: stopping ──► stopped
 
-ready: it says that it is well; serving: whoever must know has been told; draining: it finishes what it has; waiting:
-for its next start. Every change is an event.
+ready: the probe succeeded. serving: those who depend on the process have been notified. draining: it gets no new work
+and finishes what it has. waiting: it will be restarted after a pause. Every change of state is an event.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ from escala.processes.process import Output, Process, describe_exit
 from escala.processes.registry import Registry
 
 PROBE_EVERY = 0.03
-"""Seconds between two looks at whether a process is ready."""
+"""Seconds between two probes of whether a process is ready."""
 _ABORT_SECONDS = 1.0
-"""How long a process that hangs may take to say where."""
+"""How long a hung process has to report where it hangs, before it is killed."""
 
 
 class Child:
-    """One entry of the supervisor's table."""
+    """One process that is kept alive, over all its restarts."""
 
     def __init__(
         self,
@@ -45,24 +45,24 @@ class Child:
         registry: Registry,
         clean_up: Callable[[str, int], None] = lambda name, pid: None,
     ) -> None:
-        """`clean_up` gets the name, and the id of each process of that name that has ended."""
+        """`clean_up` is called each time the process has ended, with the child's name and the process id."""
         self.name = name
         self.restarts = 0
         self.ready_at: float | None = None
         """time.time()"""
         self.process: Process | None = None
-        """The last one, if there was any."""
+        """The latest process; None if none was started yet."""
         self.pid: int | None = None
-        """Of the living process: it comes and goes with the state."""
+        """The id of the running process; None while none runs."""
         self.failure: EscalaError | None = None
-        """Why the last start could not be tried."""
+        """Why the last start failed before there was a process."""
         self.tried = asyncio.Event()
         """Set when the first start has an outcome: ready or failed."""
         self._state: State = "starting"
         self._death = ""
-        """How the process ended last, and what it said."""
+        """How the process last ended, and the last line of its output."""
         self._fault = ""
-        """Why the process was ended, where it did not end by itself."""
+        """Why the process was aborted; empty if it ended by itself."""
         self._lifecycle = lifecycle
         self._emit = emit
         self._output = output
@@ -79,7 +79,7 @@ class Child:
 
     @property
     def crashing(self) -> bool:
-        """Whether it dies again and again, so that its starts come ever more slowly."""
+        """Whether the process is in a crash loop."""
         return self._backoff.crashing
 
     def start(self) -> None:
@@ -87,12 +87,12 @@ class Child:
         self._task.add_done_callback(self._ended)
 
     async def wait_tried(self) -> bool:
-        """Wait for the first outcome; return whether it is good."""
+        """Wait until the first start has succeeded or failed; return whether the process serves."""
         await self.tried.wait()
         return self.state == "serving"
 
     def drain(self) -> None:
-        """Note that it gets nothing new, whoever sees to that."""
+        """Mark it as draining. The caller makes sure that it gets no new work."""
         if self._state == "serving":
             self._become("draining")
 
@@ -101,39 +101,39 @@ class Child:
             self._become("serving")
 
     def last_words(self) -> str:
-        """Return the last lines of its output as one."""
-        return " / ".join(list(self.process.tail)[-3:] if self.process else []) or "it said nothing"
+        """Return the last lines of its output, joined into one."""
+        return " / ".join(list(self.process.tail)[-3:] if self.process else []) or "it printed nothing"
 
     def why(self) -> str:
-        """Say why it does not serve."""
+        """Return why it does not serve."""
         return str(self.failure) if self.failure is not None else self._death or f"it is {self._state}"
 
     async def stop(self) -> None:
         """Stop the process within its stop timeout, and keep it stopped."""
         self._asked_to_stop.set()
         if self._task is not None:
-            await asyncio.shield(self._task)  # who waits may give up; the process is stopped all the same
+            await asyncio.shield(self._task)  # if the caller is cancelled, the process is still stopped
         self._become("stopped")
 
     def end_process(self) -> None:
-        """End the process at once, so that it is started again."""
+        """Kill the process, so that it is restarted."""
         if self.process is not None:
             self.process.kill()
 
     def abort(self, reason: str) -> None:
-        """End a process that hangs, so that it is started again; a Python replica says first where it hung."""
+        """Abort a process that hangs, so that it is restarted. A Python replica first reports where it hangs."""
         if self.process is not None and not self._fault:
             self._fault = reason
             self.process.signal(signal.SIGABRT)
             asyncio.get_running_loop().call_later(_ABORT_SECONDS, self.process.kill)
 
     def hurry(self) -> None:
-        """Let a process that is being stopped leave what it still waits for."""
+        """Make a process that is being stopped end without waiting any longer."""
         if self.process is not None:
             self.process.signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the process at once; `stop` still has to be awaited."""
+        """End the process at once. The caller must still await `stop`."""
         self._asked_to_stop.set()
         if self.process is not None and self._ending is None:
             self._ending = asyncio.create_task(self.process.end(), name=f"kill of {self.name}")
@@ -145,37 +145,37 @@ class Child:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self.tried.set()
-        if not task.cancelled() and (error := task.exception()) is not None:  # a bug here, not a death of the process
-            report_bug(f"the watch over {self.name} broke off", error)
+        if not task.cancelled() and (error := task.exception()) is not None:  # a bug here, not a crash of the process
+            report_bug(f"the supervision of {self.name} was aborted", error)
 
     async def _run(self) -> None:
         while not self._asked_to_stop.is_set():
             try:
                 pause = await self._live()
-            except Exception as error:  # a bug here, or of what it was made of: it must not end the watch
+            except Exception as error:  # a failed start, or a bug: it must not end the watch
                 pause = self._failed(error)
                 with contextlib.suppress(Exception):
                     await self._lifecycle.on_end()
             self.tried.set()
             if pause is None:
                 return
-            self._become("waiting")  # also where the process could not even be started
+            self._become("waiting")  # also if the process could not be started
             self.restarts += 1
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._asked_to_stop.wait()
 
     def _failed(self, error: Exception) -> float:
-        """Report that a start could not be tried; return the pause until the next one."""
+        """Report a start that failed before there was a process; return the pause until the next one."""
         if not isinstance(error, EscalaError | OSError | ValueError):
-            report_bug(f"the watch over {self.name} failed, and goes on", error)
+            report_bug(f"the supervision of {self.name} failed, but continues", error)
         self.failure = error if isinstance(error, EscalaError) else ProcessFailed(self.name, str(error) or repr(error))
         pause = self._backoff.next()
         self._emit(StartFailed(self.name, str(error) or repr(error), pause))
         return pause
 
     async def _live(self) -> float | None:
-        """Run the process once, to its end; return the pause until the next start, None where it was asked to end."""
+        """Run the process once, until it ends. Return the pause before the next start; None if a stop was requested."""
         self._become("starting")
         began = time.monotonic()
         self.failure = None
@@ -197,7 +197,7 @@ class Child:
                 await process.stop()
         finally:
             asked.cancel()
-            if not ended.done():  # something above failed, and the process lives
+            if not ended.done():  # something above failed, but the process still runs
                 process.kill()
             code = await ended
             self._become("stopping" if self._asked_to_stop.is_set() else "waiting")
@@ -207,10 +207,10 @@ class Child:
         if self._asked_to_stop.is_set():
             await process.wait()
             return None
-        # In case that somebody asks before its output has ended.
+        # A first version of the reason, for calls of `why` before the output has ended.
         self._death = reason = failure or self._fault or describe_exit(code)
         await self._lifecycle.on_end()
-        await process.wait()  # after who must know: somebody of another group may hold the output open
+        await process.wait()  # after on_end: a process of another group may hold the output open
         pause = self._backoff.next()
         said = [line.strip() for line in process.tail if line.strip()]
         self._death = f"{reason} ({said[-1]})" if said else reason
@@ -220,7 +220,7 @@ class Child:
     async def _serve(
         self, process: Process, began: float, ended: "asyncio.Task[int]", asked: "asyncio.Task[Any]"
     ) -> None:
-        """Be ready, and serve once whoever must know has been told, until the process ends or is asked to."""
+        """Become ready, notify those who depend on the process, and serve until it ends or a stop is requested."""
         self._become("ready")
         await self._lifecycle.on_ready()
         self._become("serving")
@@ -231,7 +231,7 @@ class Child:
         await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
 
     async def _until_ready(self, ended: "asyncio.Task[int]", asked: "asyncio.Task[Any]") -> str | None:
-        """Wait for readiness; return why it did not come, or None."""
+        """Wait until the process is ready. Return None if it is, or else why it did not become ready."""
         probing = asyncio.create_task(self._probe(), name=f"probe of {self.name}")
         timeout = self._lifecycle.start_timeout
         await asyncio.wait({probing, ended, asked}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -245,7 +245,7 @@ class Child:
                 return str(error)
             return None
         probing.cancel()
-        return "asked to stop" if asked.done() else f"not ready within {timeout:g} s"
+        return "a stop was requested" if asked.done() else f"not ready within {timeout:g} s"
 
     async def _probe(self) -> None:
         while True:

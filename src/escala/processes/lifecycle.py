@@ -1,4 +1,4 @@
-"""What makes a child an engine, a replica or the gateway."""
+"""The interface that engines, replicas and the gateway implement to run as a child."""
 
 from abc import ABC, abstractmethod
 
@@ -6,7 +6,7 @@ from escala.processes.process import ProcessSpec
 
 
 class Lifecycle(ABC):
-    """How a process is prepared and probed, and who is notified of it."""
+    """How a process is prepared and probed, and who is notified when it is ready or has ended."""
 
     start_timeout: float
     """Seconds within which a process must be ready."""
@@ -17,10 +17,10 @@ class Lifecycle(ABC):
 
     @abstractmethod
     async def probe(self) -> None:
-        """Return when the process is ready; raise OSError while it is not, EscalaError where it never will be."""
+        """Return if the process is ready; raise OSError if it is not yet, EscalaError if it never will be."""
 
-    async def on_ready(self) -> None:  # noqa: B027 - not everybody has somebody to notify
-        """Notify those who depend on the process; it counts as serving when this has returned."""
+    async def on_ready(self) -> None:  # noqa: B027 - optional: some have nobody to notify
+        """Notify those who depend on the process. It counts as serving once this has returned."""
 
     async def on_end(self) -> None:  # noqa: B027
-        """Notify them that it has ended."""
+        """Notify those who depend on the process that it has ended."""

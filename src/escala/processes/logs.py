@@ -1,4 +1,4 @@
-"""Output of the processes: a file each under .escala/log, and the console with a coloured prefix."""
+"""The output of the processes: each has a file under .escala/log; on the console, lines get a coloured prefix."""
 
 import contextlib
 import logging
@@ -18,14 +18,14 @@ from escala.processes.process import Output
 _FILE_BYTES = 10 * 1024**2
 _FILES_KEPT = 2
 _WAITING = 2000
-"""Pieces of output that wait for the terminal; each has the lines that came together."""
+"""The maximum number of pieces of output that wait for the terminal. A piece has all lines that arrived together."""
 _COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 
 
 class Console:
-    """The terminal, or whatever stands in for it. One that went away, is slow or was paused holds up nobody.
+    """The terminal, or whatever stdout is. A terminal that is closed, slow or paused blocks nothing else.
 
-    Lines are written by a thread. Where it cannot keep up, lines are left out, and their number is printed.
+    A thread writes the lines. If it cannot keep up, lines are left out and their number is printed.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -43,7 +43,7 @@ class Console:
         prefix = self._prefix(name)
         text = "".join([f"{prefix} {line}\n" for line in lines])
         if self._left_out:
-            text = f"{self._left_out} lines were left out: the terminal was too slow\n{text}"
+            text = f"{self._left_out} lines were left out, because the terminal was too slow\n{text}"
         try:
             self._lines.put_nowait(text)
         except queue.Full:
@@ -52,7 +52,7 @@ class Console:
             self._left_out = 0
 
     def flush(self, seconds: float = 1.0) -> None:
-        """Wait until everything is written, or for so long."""
+        """Wait until everything is written, for at most `seconds`."""
         end = time.monotonic() + seconds
         while self._lines.unfinished_tasks and time.monotonic() < end:
             time.sleep(0.005)
@@ -77,12 +77,12 @@ class Console:
 
 class _File(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Pass an error on; logging would print a traceback for each line."""
+        """Raise the error again. Otherwise, logging would print a traceback for each line."""
         raise
 
 
 class Logs:
-    """Where each process's lines go."""
+    """Writes the output of each process to its file and, if wanted, to the console."""
 
     def __init__(self, folder: Path, console: Console, echo: bool) -> None:
         self._folder = folder
@@ -90,10 +90,13 @@ class Logs:
         self._echo = echo
         self._files: dict[str, _File] = {}
         self.failing: dict[str, str] = {}
-        """Logs that cannot be written at the moment, and why: a full disk must not stop the service."""
+        """Logs that cannot be written at the moment, and why. A full disk must not stop the service."""
 
     def sink(self, name: str, shown: Callable[[str], bool]) -> Output:
-        """Return where the lines of process `name` go: its file, and those that are `shown` to the console too."""
+        """Return a function that takes the lines of process `name`.
+
+        It writes all lines to the process's file, and those for which `shown` is true to the console too.
+        """
 
         def take(lines: Sequence[str]) -> None:
             self.write(name, *lines)
@@ -117,16 +120,16 @@ class Logs:
             self.failing.pop(name, None)
 
     def note(self, line: str) -> None:
-        """Keep a line of the supervisor's own, without printing it."""
+        """Write a line of the supervisor itself to its log, without printing it."""
         self.write("escala", line)
 
     def say(self, line: str) -> None:
-        """Print and keep a line of the supervisor's own."""
+        """Print a line of the supervisor itself, and write it to its log."""
         self.write("escala", line)
         self._console.write("escala", [line])
 
     def flush(self) -> None:
-        """Wait a moment for what is to be printed, before somebody else prints."""
+        """Wait briefly until pending console output is written, so that other code can print after it."""
         self._console.flush()
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""Processes that replicas started and did not end: found, ended, and reaped.
+"""Finds, kills and reaps processes that replicas started and did not end.
 
-The supervisor is the subreaper of everything below it (prctl(2), PR_SET_CHILD_SUBREAPER): whoever loses its parent
-becomes the supervisor's child, whatever session or group it made for itself. Which replica it came from stands in its
-environment. Linux only; elsewhere a replica's own process group is all that ends with it.
+The supervisor is the subreaper of everything below it (prctl(2), PR_SET_CHILD_SUBREAPER). A process that loses its
+parent becomes the supervisor's child, even if it has created its own session or group. Its environment names the
+replica that it comes from. This works on Linux only. Elsewhere, only the replica's own process group ends with it.
 """
 
 import contextlib
@@ -31,27 +31,28 @@ class Orphans:
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
         self._dead: set[int] = set()
-        """Who was waited for in vain at the last look."""
+        """Zombies that the last check found. The next check reaps those that are still there."""
         self.loop = BackgroundLoop("reaper of orphans", self._look)
 
     def adopt(self) -> None:
-        """Become the parent of whoever loses its own below this process."""
+        """Become the parent of every descendant that loses its own parent."""
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def end_of(self, replica: str, pid: int) -> None:
-        """End what a replica has left behind whose process, `pid`, is gone, and its group with it."""
+        """Kill what a replica left behind. Its process `pid` has ended, and that process's group with it."""
         self._end(lambda each: _replica_of(each) == replica and _group_of(each) != pid)
 
     def end_all(self) -> None:
-        """End whatever is left, as everything stops."""
+        """Kill everything that is left, because the project stops."""
         self._end(lambda each: True)
         self._reap(list(self._children()))
 
     async def _look(self) -> float:
         with contextlib.suppress(ChildProcessError):
             if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:  # noqa: ASYNC222 - no wait
-                # Only who was dead a look ago, too: somebody else here may be about to wait for the others.
+                # Reap only those that were zombies at the last check too: other code in this process may be about to
+                # wait for the newer ones.
                 dead = {pid for pid in self._children() if _is_zombie(pid)}
                 self._reap(dead & self._dead)
                 self._dead = dead
@@ -63,7 +64,10 @@ class Orphans:
                 os.waitpid(pid, os.WNOHANG)
 
     def _end(self, belongs: Callable[[int], bool]) -> None:
-        """Kill those that belong to something, and who loses its parent by that and belongs to it too."""
+        """Kill the processes for which `belongs` is true.
+
+        Repeat until none is left: when one is killed, its own children become orphans, and may belong too.
+        """
         ended: dict[int, str] = {}
         while chosen := [pid for pid in self._living() if pid not in ended and belongs(pid)]:
             for pid in chosen:
@@ -80,7 +84,10 @@ class Orphans:
         return [pid for pid in self._children() if not _is_zombie(pid)]
 
     def _children(self) -> Iterator[int]:
-        """Yield adopted children: not what was started here (`Process`), nor what shares this process's session."""
+        """Yield adopted children.
+
+        Processes that were started here (`Process`), or that share this process's session, are not among them.
+        """
         session = os.getsid(0)
         for pid in _children_of_this_process():
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -89,13 +96,13 @@ class Orphans:
 
 
 def _children_of_this_process() -> list[int]:
-    """Return the process ids of all children (proc_tid_children(5); not every kernel has it)."""
+    """Return the process ids of all children. Not every kernel has the file (proc_tid_children(5))."""
     files = list(Path("/proc/self/task").glob("*/children"))
     if not files:
         return [child.pid for child in psutil.Process().children()]
     found: list[int] = []
     for file in files:
-        with contextlib.suppress(OSError, ValueError):  # of a thread that has ended
+        with contextlib.suppress(OSError, ValueError):  # the thread has ended
             found += map(int, file.read_text().split())
     return found
 
@@ -107,7 +114,7 @@ def _group_of(pid: int) -> int:
 
 
 def _replica_of(pid: int) -> str:
-    """Return the name of the replica that a process comes from; nothing where its environment does not say."""
+    """Return the name of the replica that a process comes from; "" if its environment does not name one."""
     with contextlib.suppress(OSError):
         for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
             if entry.startswith(_MARK):

@@ -1,4 +1,4 @@
-"""Ports: whether one is free, who holds it, and one that is."""
+"""TCP ports: whether one is free, which process holds it, and finding a free one."""
 
 import errno
 import socket
@@ -10,7 +10,7 @@ from escala.errors import PortTaken, StartError
 
 
 def require_free(address: Address, wanted_by: str) -> None:
-    """Raise PortTaken, with the holder's name and pid, where `address` cannot be listened on."""
+    """Raise PortTaken, with the holder's name and pid, if `address` is in use; StartError if it cannot be bound."""
     try:
         _try(address)
     except OSError as error:
@@ -21,17 +21,19 @@ def _reason(address: Address, wanted_by: str, error: OSError) -> StartError:
     if error.errno == errno.EADDRINUSE:
         return PortTaken(str(address), wanted_by, holder(address.port))
     if error.errno == errno.EACCES:
-        return StartError(f"{address}, wanted by {wanted_by}: ports below 1024 need root")
-    return StartError(f"{address}, wanted by {wanted_by}: {error.strerror}")
+        return StartError(
+            f"{wanted_by} cannot listen on {address}: ports below 1024 need root; choose a port from 1024 up"
+        )
+    return StartError(f"{wanted_by} cannot listen on {address}: {error.strerror}")
 
 
 def reserve(address: Address, wanted_by: str) -> socket.socket:
-    """Bind `address` for somebody who will listen on it; raise PortTaken as `require_free` does."""
+    """Bind `address` and return the socket, for a process that will listen on it; raise as `require_free` does."""
     require_free(address, wanted_by)
     server = _socket(address)
     try:
         server.bind((address.host, address.port))
-    except OSError as error:  # somebody was faster
+    except OSError as error:  # another process was faster
         server.close()
         raise _reason(address, wanted_by, error) from None
     return server
@@ -53,7 +55,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def holder(port: int) -> str | None:
-    """Return the process that listens on `port` as "name (pid N)"; None where that is not ours to see."""
+    """Return the process that listens on `port` as "name (pid N)"; None if there is none, or we may not see it."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.Error:
@@ -71,7 +73,7 @@ def holder(port: int) -> str | None:
 
 
 def _try(address: Address) -> None:
-    """Bind without SO_REUSEPORT: HAProxy sets it, so two gateways would share a port and its requests."""
+    """Bind and listen without SO_REUSEPORT. HAProxy sets it, so two gateways would share a port and its requests."""
     with _socket(address) as probe:
         probe.bind((address.host, address.port))
         probe.listen(1)

@@ -16,25 +16,25 @@ from pathlib import Path
 import psutil
 
 LONGEST_LINE = 16 * 1024
-"""Bytes after which a line without an end is passed on as it is."""
+"""The maximum length of a line in bytes. A longer line is split."""
 
 _TAIL_LINES = 30
 _KILL_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 1.0
-"""How long output is read after the end; a grandchild in a group of its own may hold it open for ever."""
+"""How long output is read after the process has ended. A grandchild in another group may hold it open for ever."""
 
 RUNNING: set[int] = set()
-"""The process ids of all that was started here and not waited for yet: nobody else may wait for them."""
+"""The ids of all processes that were started here and not yet waited for. No other code may wait for them."""
 
 Output = Callable[[Sequence[str]], None]
-"""Takes lines as they come, without their ends; many at a time where there are many."""
+"""Takes lines as they arrive, without their line ends. If many arrive together, it gets them in one call."""
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSpec:
-    """A command, complete: the same value starts the process again after it died."""
+    """The complete description of a process. The same value can start it again after it has ended."""
 
     name: str
     argv: tuple[str, ...]
@@ -45,17 +45,17 @@ class ProcessSpec:
     stop_timeout: float = 10.0
     """Seconds between the stop signal and SIGKILL."""
     kill_signal: signal.Signals = signal.SIGKILL
-    """What ends the process at once. One that is not SIGKILL is followed by it after five seconds."""
+    """The signal that ends the process at once. If it is not SIGKILL, SIGKILL follows after five seconds."""
     death_signal: signal.Signals = signal.SIGKILL
-    """What the process gets from the kernel when the supervisor is gone (Linux)."""
+    """The signal that the kernel sends to the process when the supervisor has ended (Linux)."""
     descriptors: tuple[int, ...] = ()
     """File descriptors that it inherits under the same numbers."""
     open_files: int | None = None
-    """How many descriptors it may have (RLIMIT_NOFILE); as many as the supervisor unless given."""
+    """How many file descriptors it may open (RLIMIT_NOFILE). None means as many as the supervisor."""
     processor: int | None = None
-    """The processor that it keeps to (Linux)."""
+    """The processor that it is bound to (Linux)."""
     in_terminal: bool = False
-    """Whether it writes to the supervisor's own output, as it is, instead of line by line through it."""
+    """Whether it writes directly to the supervisor's terminal. Otherwise, the supervisor reads its output by line."""
 
 
 class Process:
@@ -83,26 +83,26 @@ class Process:
     async def start(cls, spec: ProcessSpec, output: Output) -> "Process":
         """Start `spec`; what it prints goes to `output`.
 
-        Raises OSError where the program cannot be started, ValueError where it wants more than there is.
+        Raises OSError if the program cannot be started, and ValueError if it wants more open files than are allowed.
         """
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if spec.open_files is not None and hard != resource.RLIM_INFINITY and spec.open_files > hard:
-            raise ValueError(f"{spec.open_files} open files are more than the {hard} allowed here (see `ulimit -Hn`)")
+            raise ValueError(f"open_files={spec.open_files} exceeds the limit of {hard}; lower it or raise ulimit -Hn")
 
         parent = os.getpid()
 
-        # Only system calls: between fork and exec, a lock that another thread holds stays locked for ever.
+        # Only system calls are safe here. Between fork and exec, a lock that another thread holds is never released.
         def limit() -> None:
             if _prctl is not None:
                 _prctl(_PR_SET_PDEATHSIG, spec.death_signal)
-                if os.getppid() != parent:  # it died before that took effect
+                if os.getppid() != parent:  # the supervisor ended before that took effect
                     os._exit(1)
             if spec.open_files is not None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (spec.open_files, hard))
             if spec.processor is not None and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, {spec.processor})
 
-        # Not asyncio's own subprocesses: their wait() goes on while a grandchild holds the output open.
+        # Not asyncio's own subprocesses: their wait() does not return while a grandchild holds the output open.
         popen = subprocess.Popen(  # noqa: ASYNC220 - starting takes a millisecond
             spec.argv,
             cwd=spec.cwd,
@@ -128,28 +128,28 @@ class Process:
         return cls(spec, popen, reader, pipe, output)
 
     def signal(self, number: signal.Signals) -> None:
-        if self.returncode is None:  # nobody but `_reap` waits for it, so until then the number is its own
+        if self.returncode is None:  # only `_reap` waits for it; until then the pid is not reused
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End the process, and all it started, at once."""
+        """Kill the process and the rest of its process group."""
         if self.returncode is None:
             self._kill_group()
 
     async def end(self) -> None:
-        """End the process at once in the way that its program understands, and by SIGKILL where it does not."""
+        """End the process at once: with the kill signal of its spec, then with SIGKILL if it still runs."""
         if self.spec.kill_signal is not signal.SIGKILL:
             self.signal(self.spec.kill_signal)
             await asyncio.wait({self._ended}, timeout=_KILL_SECONDS)
         self.kill()
 
     async def ended(self) -> int:
-        """Wait for the process to end; return its exit code, negative for a signal. Last words may still come."""
+        """Wait for the process to end; return its exit code, negative for a signal. Output may still arrive."""
         return await asyncio.shield(self._ended)
 
     async def wait(self) -> int:
-        """Wait for the process to end, and for its last words; return its exit code, negative for a signal."""
+        """Wait for the process to end, and for its last output; return its exit code, negative for a signal."""
         code = await self.ended()
         await asyncio.wait({self._pump}, timeout=_LAST_WORDS_SECONDS)
         self._pump.cancel()
@@ -158,16 +158,16 @@ class Process:
         return code
 
     async def stop(self) -> int:
-        """Ask the process to stop, kill it when its time is up, and return its exit code."""
+        """Ask the process to stop, kill it after the stop timeout, and return its exit code."""
         self.signal(self.spec.stop_signal)
         await asyncio.wait({self._ended}, timeout=self.spec.stop_timeout)
         await self.end()
         return await self.wait()
 
     async def _reap(self) -> int:
-        """Wait for the end of the process itself, whatever its children do, and kill what is left of its group.
+        """Wait until the process itself has ended, kill the rest of its group, and only then reap it.
 
-        In this order: as long as nobody has waited for the leader, the group's number is given to nobody else.
+        The order matters: until the leader is reaped, the kernel gives the group's id to no other group.
         """
         if hasattr(os, "pidfd_open"):
             await _readable(os.pidfd_open(self.pid))
@@ -179,7 +179,7 @@ class Process:
         return self.returncode
 
     def _kill_group(self) -> None:
-        """Kill what the process left behind in its group, and so close the pipe to its output."""
+        """Kill all processes of the group. That also closes their ends of the output pipe."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -213,7 +213,7 @@ async def _readable(descriptor: int) -> None:
 
 
 def describe_exit(code: int) -> str:
-    """Word an exit code as asyncio gives it: "exit code 1", "killed by SIGKILL"."""
+    """Describe an exit code, which is negative for a signal: "exit code 1", "killed by SIGKILL"."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -223,7 +223,7 @@ def describe_exit(code: int) -> str:
 
 
 def is_same_process(pid: int, started: float) -> bool:
-    """Whether `pid` is still the process that started at `started` (seconds since the epoch), and runs."""
+    """Whether `pid` still runs, and is the process that started at `started` (seconds since the epoch)."""
     try:
         return abs(psutil.Process(pid).create_time() - started) < 0.05 and not has_ended(pid)
     except psutil.Error:
@@ -231,7 +231,7 @@ def is_same_process(pid: int, started: float) -> bool:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process is gone; one whose parent has not looked yet (a zombie) is."""
+    """Whether a process has ended. A zombie, which its parent has not reaped yet, counts as ended."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""What is only recorded, and may fail to be: a full disk is reported, and no duty stops over it."""
+"""Writing records whose loss is tolerable: a failure, such as a full disk, is reported, and all work continues."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ class Records:
 
     @contextlib.contextmanager
     def attempt(self, what: str) -> Iterator[None]:
-        """Report that a block could not write, and that it could again; OSError goes no further."""
+        """Suppress OSError from a block that writes `what`, and report the failure and the later recovery."""
         try:
             yield
         except OSError as error:
             reason = error.strerror or str(error)
             if self.failing.get(what) != reason:
-                self.failing[what] = reason  # first: to report it may have to write too
+                self.failing[what] = reason  # set first: the report may have to write too
                 self._emit(WriteFailed(what, reason))
         else:
             if self.failing.pop(what, None):

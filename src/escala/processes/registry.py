@@ -1,4 +1,7 @@
-"""The processes that a supervisor has started, on disk, so that the next one can end what a dead one left."""
+"""A file that lists the processes a supervisor has started.
+
+If the supervisor dies, the next one reads the file and ends the processes that are left.
+"""
 
 import contextlib
 import os
@@ -47,12 +50,15 @@ class Registry:
             self._write()
 
     def retry(self) -> None:
-        """Write what could not be written."""
+        """Write the file again if the last attempt failed."""
         if self._path.name in self._records.failing:
             self._write()
 
     def stop_leftovers(self) -> list[Leftover]:
-        """End what an earlier supervisor left running, gently first; return what there was. Blocking."""
+        """End the processes that an earlier supervisor left running, and return them. Blocking.
+
+        They get their stop signal first, and are killed if that is not enough.
+        """
         found = [
             (entry, psutil.Process(entry.pid)) for entry in self._read() if is_same_process(entry.pid, entry.started)
         ]
@@ -64,7 +70,7 @@ class Registry:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         stopped = [Leftover(entry.name, entry.pid) for entry, _ in found]
-        for entry in self._read():  # what they started themselves, which may outlive them
+        for entry in self._read():  # their own children, which may outlive them
             for pid in _rest_of_group(entry):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
@@ -81,14 +87,14 @@ class Registry:
     def _write(self) -> None:
         with self._records.attempt(self._path.name):
             content = msgspec.json.encode(list(self._entries.values())).decode()
-            write_atomically(self._path, content, durable=False)  # a power failure ends the processes too
+            write_atomically(self._path, content, durable=False)  # not durable: a power failure ends the processes too
 
 
 def _rest_of_group(entry: Entry) -> list[int]:
     """Return the processes in the group that `entry` led.
 
-    While a group has members, the kernel gives its number to no new process; a leader with another start time means
-    that the group is gone, and the number belongs to somebody else.
+    While a group has members, the kernel gives its id to no new process. If a process with the leader's id has another
+    start time, the group is gone and the id has been reused.
     """
     if not has_ended(entry.pid) and not is_same_process(entry.pid, entry.started):
         return []

@@ -1,1 +1,1 @@
-"""A project opened: its file, its state folder, its lock, atomic writes."""
+"""An open project: its file, its state folder, its lock, and atomic writes."""

@@ -1,4 +1,4 @@
-"""Files that other processes read are replaced whole."""
+"""Atomic replacement of files that other processes read."""
 
 import os
 import tempfile
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: str, *, durable: bool = True) -> None:
-    """Write `path` so that a reader finds the old content or the new, never a part; mode 0600.
+    """Write `path` with mode 0600, so that a reader sees either the old or the new content, never a part of it.
 
-    It survives a power failure unless it is not `durable`, which takes milliseconds less.
+    The new content survives a power failure. With `durable=False` it may not, but the write is milliseconds faster.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

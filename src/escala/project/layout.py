@@ -4,13 +4,13 @@
 
     .escala/            0700 (as root 0711, so that PostgreSQL's user can pass through)
       run/              sockets, lock, the list of running processes
-      log/              a file a replica
+      log/              one file per replica
       keys/             the signing key and the public keys
       gateway/          HAProxy's configuration
       postgres/         owned by PostgreSQL's user: data/ and run/ (its socket)
       data/             for the project's own files ($ESCALA_DATA)
 
-Files are 0600, folders 0700. Whatever another process reads is written by `write_atomically`.
+Files have mode 0600, folders 0700. Files that other processes read are written by `write_atomically`.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ from escala.errors import StartError
 
 _OWN_NAMES = {"run", "log", "keys", "gateway", "postgres", "data"}
 _STRANGE = "\"'$,\\`"
-"""Characters that mean something to an engine, or to a shell, where it is told of a file, within quotes too."""
+"""Characters that are special in file paths for an engine or a shell, even within quotes."""
 
 _LONGEST_SOCKET = 107  # sun_path of sockaddr_un(7) holds 108 bytes, the last of them NUL
-_LONGEST_OF_HAPROXY = 97  # which keeps ten of them for a name of its own while it binds
+_LONGEST_OF_HAPROXY = 97  # HAProxy needs ten bytes for a temporary name while it binds
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Layout:
         """Return the layout that `project.state` describes for the project in folder `root`."""
         if setting != USER_STATE:
             return cls((root / Path(setting).expanduser()).absolute())
-        # PostgreSQL does not run as root, and its own user cannot reach into root's home.
+        # PostgreSQL does not run as root, and its own user cannot access root's home folder.
         base = Path("/var/lib/escala") if os.geteuid() == 0 else platformdirs.user_data_path("escala", appauthor=False)
         return cls(base / project)
 
@@ -106,30 +106,30 @@ class Layout:
         return self.run / f"{service}.{number}.sock"
 
     def require_replica_sockets(self, service: str, most: int) -> None:
-        """Raise StartError where the socket of one of so many replicas would have too long a path."""
+        """Raise StartError if a socket path would be too long with `most` replicas."""
         _require_short(self.replica_socket(service, most), _LONGEST_OF_HAPROXY)
 
     def clear_replica_sockets(self) -> None:
-        """Remove what replicas leave behind that were killed, or stopped with everything else."""
+        """Remove sockets left behind by replicas that were killed, or that stopped with the whole project."""
         for path in self.run.glob("*.*.sock"):
             with contextlib.suppress(OSError):
                 path.unlink()
 
     def require_usable(self) -> None:
-        """Raise StartError where an engine could not use the state folder's path."""
+        """Raise StartError if an engine cannot use the state folder's path."""
         strange = sorted(
             {character for character in str(self.state) if character in _STRANGE or not character.isprintable()}
         )
         if strange:
             raise StartError(
-                f"{self.state} has {' '.join(map(repr, strange))} in it, which engines and shells "
-                "do not take in a path; choose another folder with project.state"
+                f"{self.state} contains {' '.join(map(repr, strange))}, which engines and shells do not accept "
+                "in a path; choose another folder with project.state"
             )
         _require_short(self.postgres / "run" / ".s.PGSQL.5432", _LONGEST_SOCKET)
         _require_short(self.run / "unavailable.sock", _LONGEST_OF_HAPROXY)
 
     def create(self) -> None:
-        """Make the folders, with their modes; raise StartError where they cannot be made, or not be used."""
+        """Create the folders with their modes; raise StartError if they cannot be created or used."""
         self.require_usable()
         try:
             self._make_state()
@@ -137,10 +137,10 @@ class Layout:
                 folder.mkdir(mode=0o700, exist_ok=True)
                 folder.chmod(0o700)
         except OSError as error:
-            raise StartError(f"cannot make the state folder {error.filename}: {error.strerror}") from None
+            raise StartError(f"cannot create the state folder {error.filename}: {error.strerror}") from None
 
     def _make_state(self) -> None:
-        """Make the state folder, or take an existing one as it is if nothing of somebody else's is in it."""
+        """Create the state folder, or use an existing one if it contains no unrelated files."""
         try:
             self.state.mkdir(parents=True)
         except FileExistsError:
@@ -148,7 +148,7 @@ class Layout:
             if foreign and not self.run.exists():
                 example = min(foreign)
                 raise StartError(
-                    f"{self.state} holds other things ({example!r}); choose a new or empty folder with project.state"
+                    f"{self.state} has unrelated files ({example!r}); choose a new or empty folder with project.state"
                 ) from None
         else:
             self.state.chmod(0o711 if os.geteuid() == 0 else 0o700)
@@ -157,6 +157,6 @@ class Layout:
 def _require_short(socket: Path, longest: int) -> None:
     if len(os.fsencode(socket)) > longest:
         raise StartError(
-            f"{socket} is longer than the {longest} bytes that this Unix socket's path may have; "
+            f"{socket} is too long: the path of this Unix socket may have at most {longest} bytes; "
             "choose a shorter folder with project.state"
         )

@@ -1,4 +1,4 @@
-"""One supervisor a project: a lock that dies with its holder."""
+"""A lock that allows one supervisor per project; it is released when its holder dies."""
 
 import fcntl
 import os

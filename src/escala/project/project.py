@@ -17,9 +17,9 @@ class Project:
     config: Config
     layout: Layout
     settings: tuple[str, ...] = ()
-    """What the command line overrides."""
+    """Overrides from the command line."""
     single: bool = False
-    """Whether every service has one replica, without a port of its own, as for development."""
+    """Whether each service has one replica without a fixed port, for development."""
 
     @classmethod
     def open(
@@ -30,7 +30,7 @@ class Project:
         *,
         single: bool = False,
     ) -> "Project":
-        """Load the project of `file`, or of the nearest escala.toml from the working folder upward."""
+        """Load the project of `file`, or of the nearest escala.toml in the working folder or above it."""
         file = (file or find(Path.cwd())).absolute()
         config = load(file, os.environ if environ is None else environ, settings)
         if single:

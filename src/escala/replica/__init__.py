@@ -1,1 +1,1 @@
-"""The program of a Python replica: loading what escala.toml names, and serving it."""
+"""The program of a Python replica: it loads the app or tasks that escala.toml names, and serves them."""

@@ -1,6 +1,7 @@
 """The program of a replica: ``python -m escala.replica app shop.main:app --socket /run/shop/web.1.sock``.
 
-One process, one socket. It loads what it is given, serves it with uvicorn, and ends after what it is doing is done.
+One process listens on one socket. It loads the target and serves it with uvicorn. When it is stopped, it first finishes
+its requests or jobs, within the stop timeout.
 """
 
 import argparse
@@ -33,23 +34,23 @@ from escala.replica.wsgi.server import WsgiServer
 EXIT_CANNOT_LOAD = 2
 
 _MAX_HEAD = 1024**2
-"""Bytes. The gateway has refused what is above its own limit."""
+"""The maximum size of a request's head in bytes. The gateway has its own, lower limit."""
 _IMPORTED_LATE = (
     "uvicorn.lifespan.on",
     "uvicorn.loops.uvloop",
     "uvicorn.protocols.websockets.websockets_sansio_impl",
 )
-"""What is needed later, imported before the project's folder comes first where Python looks for modules: a file named
-queue.py there must not stand in for the standard library's."""
+"""Modules that uvicorn imports late. They are imported before the project's folder is put first on sys.path: a file
+named queue.py in that folder must not shadow the standard library's."""
 
 
 _THREADS_SECONDS = 1.0
-"""How long threads may take to end after the server."""
+"""How long threads may take to end after the server has stopped."""
 
 
 def main() -> None:
     options = _parser().parse_args()
-    faulthandler.enable()  # where it hung, when the supervisor ends it with SIGABRT
+    faulthandler.enable()  # prints stack traces when the supervisor ends a hung replica with SIGABRT
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if options.root is not None:
         for name in (*_IMPORTED_LATE, *(["escala.tasks.worker.http"] if options.kind == "tasks" else [])):
@@ -58,12 +59,12 @@ def main() -> None:
     try:
         app = _build(options)
     except AppLoadError as error:
-        if error.__cause__ is not None:  # raised inside the user's module: show where
+        if error.__cause__ is not None:  # raised inside the user's module: print where
             _show(error.__cause__)
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a program's last words
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the error output of this program
         sys.exit(EXIT_CANNOT_LOAD)
     if options.list:
-        print(json.dumps(sorted(load_tasks(options.target))))  # noqa: T201 - it is what was asked for
+        print(json.dumps(sorted(load_tasks(options.target))))  # noqa: T201 - the requested output
         return
     if options.check:
         return
@@ -82,23 +83,23 @@ def main() -> None:
             access_log=options.access_log,
             server_header=False,
             proxy_headers=True,
-            forwarded_allow_ips="*" if options.socket else "127.0.0.1",  # no other user reaches the socket
-            timeout_keep_alive=75,  # longer than the gateway keeps an idle connection, so that it is the one to close
+            forwarded_allow_ips="*" if options.socket else "127.0.0.1",  # no other user can connect to the socket
+            timeout_keep_alive=75,  # longer than the gateway's, so that the gateway closes idle connections
             timeout_graceful_shutdown=max(1, int(options.stop_timeout)),
         )
     )
     # uvicorn raises the signal that ended it once more, which would skip the rest of this function.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the supervisor tells who started and stopped
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the supervisor reports starts and stops
     server.run(sockets=[_bound(options.socket)] if options.socket else None)
     _exit(0 if server.started else 3, patient=options.kind == "app")
 
 
 def _exit(code: int, *, patient: bool) -> NoReturn:
-    """End the process; a thread that hangs, of a job or of a request, must not hold up the end.
+    """End the process. A hanging thread of a job or request must not delay the end.
 
-    A `patient` end runs the app's own handlers (atexit), as those of tracing and error reporting.
+    With `patient`, the app's own atexit handlers run first, such as those of tracing and error reporting.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -107,12 +108,12 @@ def _exit(code: int, *, patient: bool) -> NoReturn:
     watchdog = threading.Timer(_THREADS_SECONDS, os._exit, [code])
     watchdog.daemon = True
     watchdog.start()
-    atexit.register(watchdog.cancel)  # first of all handlers, when threads have ended
+    atexit.register(watchdog.cancel)  # registered last, so it runs first, after threads have ended
     sys.exit(code)
 
 
 def _bound(path: str) -> socket.socket:
-    """Return a Unix socket that is open to this user alone; uvicorn would open it to everybody."""
+    """Return a Unix socket that only this user can connect to. uvicorn would create it with access for everybody."""
     made = socket.socket(socket.AF_UNIX)
     before = os.umask(0o177)
     try:
@@ -123,7 +124,7 @@ def _bound(path: str) -> socket.socket:
 
 
 def _show(error: BaseException) -> None:
-    """Print a traceback from where the user's own code begins."""
+    """Print a traceback without the frames of Escala and importlib."""
     ours = ("importlib", str(Path(__file__).parents[1]))
     shown = traceback.TracebackException.from_exception(error)
     shown.stack = traceback.StackSummary.from_list(
@@ -136,7 +137,7 @@ def _build(options: argparse.Namespace) -> Any:
     if options.kind == "app":
         return load_app(options.target, interface=options.interface, factory=options.factory, threads=options.threads)
     tasks = load_tasks(options.target)
-    from escala.tasks.worker.http import worker_app  # a plain app's replica does not pay for it
+    from escala.tasks.worker.http import worker_app  # not imported by replicas of plain apps, to save memory
 
     return worker_app(tasks, concurrency=options.concurrency, drain_seconds=max(0.5, options.stop_timeout - 1))
 
@@ -148,18 +149,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", help="folder to import from")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--socket", metavar="PATH", help="of a Unix socket to listen on instead")
-    parser.add_argument("--max-body", type=int, default=10 * 1024**2, help="bytes")
-    parser.add_argument("--stop-timeout", type=float, default=10.0, help="seconds")
-    parser.add_argument("--concurrency", type=int, default=10, help="jobs at a time (tasks)")
-    parser.add_argument("--health", metavar="PATH", help="page of the app that says whether it is well")
-    parser.add_argument("--threads", type=int, default=10, help="requests that a WSGI app works on at a time")
-    parser.add_argument("--methods", nargs="*", default=(), help="that routes let through, beside the usual ones")
+    parser.add_argument("--socket", metavar="PATH", help="Unix socket to listen on, instead of host and port")
+    parser.add_argument("--max-body", type=int, default=10 * 1024**2, help="maximum size of a request body in bytes")
+    parser.add_argument("--stop-timeout", type=float, default=10.0, help="seconds to finish work when stopped")
+    parser.add_argument("--concurrency", type=int, default=10, help="maximum number of jobs that run at a time (tasks)")
+    parser.add_argument("--health", metavar="PATH", help="path of the app's health page")
+    parser.add_argument("--threads", type=int, default=10, help="requests that a WSGI app handles at a time")
+    parser.add_argument("--methods", nargs="*", default=(), help="additional HTTP methods that the routes allow")
     parser.add_argument("--interface", choices=["auto", "asgi", "wsgi"], default="auto")
-    parser.add_argument("--factory", action="store_true", help="call what the target names to get the app")
+    parser.add_argument("--factory", action="store_true", help="the target is a function that returns the app")
     parser.add_argument("--access-log", action="store_true")
-    parser.add_argument("--list", action="store_true", help="print the names of the tasks as JSON, and do nothing more")
-    parser.add_argument("--check", action="store_true", help="load, and do nothing more")
+    parser.add_argument("--list", action="store_true", help="print the names of the tasks as JSON, then exit")
+    parser.add_argument("--check", action="store_true", help="load the target, then exit")
     return parser
 
 

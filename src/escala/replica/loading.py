@@ -1,4 +1,4 @@
-"""Loading what escala.toml names: "module:attribute" and modules with tasks."""
+"""Load what escala.toml names: an app as "module:attribute", or a module with tasks."""
 
 import importlib
 import inspect
@@ -14,10 +14,11 @@ from escala.tasks.task import Task
 
 
 def load_app(target: str, *, interface: str = "auto", factory: bool = False, threads: int = 10) -> Callable[..., Any]:
-    """Return the app that "module:attribute" names, as an ASGI app; AppLoadError says which part failed.
+    """Return the app that "module:attribute" names, as an ASGI app.
 
-    With `factory` the attribute is called to get it. A WSGI app (PEP 3333), which a call with two arguments gives away
-    unless `interface` says it, runs in a pool of `threads` threads.
+    With `factory`, the attribute is a function without arguments that returns the app. A WSGI app (PEP 3333) runs in a
+    pool of `threads` threads. With `interface` "auto", an app whose call takes two arguments is a WSGI app. Raises
+    AppLoadError, which says what failed.
     """
     module_name, _, path = target.partition(":")
     found: Any = _import(target, module_name)
@@ -38,7 +39,7 @@ def load_app(target: str, *, interface: str = "auto", factory: bool = False, thr
     if interface == "wsgi" or (interface == "auto" and _is_wsgi(found)):
         return WsgiServer(found, threads)
     if not factory and interface == "auto" and _takes(found) == 0:
-        raise AppLoadError(target, f"{walked} takes no arguments, as a factory does; say factory = true")
+        raise AppLoadError(target, f"{walked} takes no arguments, so it seems to be a factory; set factory = true")
     return found  # type: ignore[no-any-return]
 
 
@@ -48,7 +49,7 @@ def _is_wsgi(app: Callable[..., Any]) -> bool:
 
 
 def _takes(app: Callable[..., Any]) -> int | None:
-    """Return how many arguments a call needs; None where nobody can tell."""
+    """Return the number of required positional arguments of a call, or None if that is unknown."""
     try:
         parameters = inspect.signature(app).parameters.values()
     except (TypeError, ValueError):
@@ -59,12 +60,15 @@ def _takes(app: Callable[..., Any]) -> int | None:
 
 
 def load_tasks(module_name: str) -> dict[str, Task[..., Any]]:
-    """Return the tasks that a module defines or imports, by name."""
+    """Return the tasks that a module defines or imports, by name.
+
+    Raises AppLoadError if the module cannot be imported, has no tasks, or has two tasks with the same name.
+    """
     module = _import(module_name, module_name)
     tasks: dict[str, Task[..., Any]] = {}
     for value in vars(module).values():
         if isinstance(value, Task) and tasks.setdefault(value.name, value) is not value:
-            raise AppLoadError(module_name, f"two tasks are named {value.name!r}; give one a name of its own")
+            raise AppLoadError(module_name, f"two tasks are named {value.name!r}; rename one of them")
     if not tasks:
         raise AppLoadError(module_name, "the module has no tasks; decorate a function with @escala.task")
     return tasks
@@ -87,7 +91,7 @@ def _places() -> str:
 
 
 def _cause(error: Exception) -> str:
-    """Word an error raised by the user's module, with the line that raised it."""
+    """Describe an exception raised by the user's module, with the line that raised it."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
     last = traceback.format_exception_only(error)[-1].strip()
     if isinstance(error, SyntaxError) or not frames:

@@ -1,8 +1,9 @@
-"""uvicorn's HTTP/1.1 as replicas speak it: answers in one write, and headers without trailers.
+"""uvicorn's HTTP/1.1 protocols, changed: a response is sent in one write, and trailers are not added to the headers.
 
-uvicorn writes head and body apart. A replica killed between the two leaves the gateway with a head that it has passed
-on already: that request fails, and no retry can help. Written together, a response that fits the socket's buffer is
-out whole or not at all, and a retry elsewhere answers the request. It saves a system call, too.
+uvicorn writes the head and the body of a response separately. If a replica is killed between the two writes, the
+gateway has already passed on the head. The request then fails, and a retry is no longer possible. With a single write,
+a response that fits into the socket's buffer is sent completely or not at all. If it was not sent, the gateway can
+retry the request on another replica. A single write also saves a system call.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class CoalescingTransport:
-    """Stands in for a transport and joins what is written within one turn of the event loop."""
+    """Wraps a transport and joins the data written within one iteration of the event loop."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -40,20 +41,20 @@ class CoalescingTransport:
 
 
 class Protocol(HttpToolsProtocol):
-    """HTTP/1.1 for the methods that its parser (llhttp) knows."""
+    """HTTP/1.1 for the methods that the parser (llhttp) knows."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
 
     def on_headers_complete(self) -> None:
-        # uvicorn appends trailers to the request's headers, where a client's X-Forwarded-For would stand beside the
-        # gateway's. They are no headers (RFC 9110, section 6.5.1).
+        # uvicorn appends trailers to the list of request headers. A client could thus add its own X-Forwarded-For to
+        # the gateway's. Trailers are not headers (RFC 9110, section 6.5.1). The copy keeps them out.
         self.scope["headers"] = self.headers.copy()
         super().on_headers_complete()
 
 
 class AnyMethodProtocol(H11Protocol):
-    """HTTP/1.1 for methods of any name, at a few times the parser's cost. It drops trailers by itself."""
+    """HTTP/1.1 for any method name. Its parser (h11) is a few times slower, and ignores trailers."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]

@@ -1,1 +1,1 @@
-"""Services that Escala brings along."""
+"""Services that are part of Escala."""

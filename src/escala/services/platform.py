@@ -1,4 +1,4 @@
-"""The platform service behind /jobs and /.well-known."""
+"""The platform service, which answers /jobs and /.well-known."""
 
 import uuid
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ from escala.tasks import queue
 
 
 async def job(request: Request) -> Response:
-    """GET /jobs/{id}: state, attempt, progress, and in the end result or error."""
+    """GET /jobs/{id}: the job's state, attempt and progress, and its result or error once it has finished."""
     async with database.connection() as connection:
         record = await queue.find(connection, _job_id(request))
     if record is None:
@@ -40,11 +40,11 @@ async def job_file(request: Request) -> Response:
     """GET /jobs/{id}/files/{name}: a file of the job's result."""
     name = request.path_params["name"]
     async with database.connection() as connection:
-        # No name in PostgreSQL has a NUL, and asking for one is an error there.
+        # PostgreSQL cannot store a NUL character and rejects a query with one, so no file has such a name.
         file = None if "\0" in name else await queue.find_file(connection, _job_id(request), name)
     if file is None:
         raise Problem(404, "There is no such file.")
-    # A handler's file is data: it must not run as a page of this origin.
+    # The file comes from a task and is only data: a browser must not run it as a page of this origin.
     headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox; default-src 'none'"}
     return Response(file.content, headers=headers, media_type=file.media_type)
 
@@ -53,7 +53,7 @@ def jwks(environment: Environment) -> Callable[[Request], Awaitable[Response]]:
     """GET /.well-known/jwks.json: the public keys (RFC 7517)."""
 
     async def endpoint(request: Request) -> Response:
-        content = Path(environment.jwks).read_bytes()  # noqa: ASYNC240 - under a kilobyte, and always in memory
+        content = Path(environment.jwks).read_bytes()  # noqa: ASYNC240 - a small file, always in the page cache
         return Response(content, headers={"Cache-Control": "public, max-age=60"}, media_type="application/json")
 
     return endpoint

@@ -13,7 +13,7 @@ from escala.supervisor.gateway.process import GATEWAY, is_for_people
 
 
 class Children:
-    """Makes them, and stops them. `note` prints what goes wrong at the stop."""
+    """Creates the child processes and stops them. Errors during the stop go to the log and the console."""
 
     def __init__(self, logs: Logs, registry: Registry, orphans: Orphans, emit: Emit) -> None:
         self._logs = logs
@@ -31,16 +31,16 @@ class Children:
             emit=self._emit,
             output=self._logs.sink(name, _shown(name)),
             registry=self._registry,
-            clean_up=self._orphans.end_of,  # which finds nothing of what is no replica
+            clean_up=self._orphans.end_of,  # finds nothing for processes that are not replicas
         )
 
     @property
     def platform(self) -> list[Child]:
-        """All that is no replica."""
+        """All children that are not replicas."""
         return [*self.engines.values(), *filter(None, (self.gateway, self.collector))]
 
     async def stop(self, group: Iterable[Child]) -> None:
-        """Stop children; what goes wrong with one is no reason to leave the others running."""
+        """Stop children. If one fails to stop, the others are stopped all the same."""
         self.report(await asyncio.gather(*(child.stop() for child in group), return_exceptions=True))
 
     def report(self, outcomes: Iterable[BaseException | None]) -> None:
@@ -50,7 +50,10 @@ class Children:
 
 
 def _shown(name: str) -> Callable[[str], bool]:
-    """Return which lines of a process are for the console: of replicas all, of engines none."""
+    """Return a filter for the lines that go to the console.
+
+    All lines of replicas pass, and no lines of engines. The gateway has a filter of its own.
+    """
     if name == GATEWAY:
         return is_for_people
     return lambda line: "/" in name

@@ -1,4 +1,4 @@
-"""The composition root: what a supervisor is made of, and who knows whom."""
+"""The composition root: creates the parts of a supervisor and connects them."""
 
 from collections.abc import Callable, Mapping
 
@@ -36,7 +36,7 @@ from escala.supervisor.status import StatusReport
 
 
 class Composition:
-    """Everything is made here, and nothing is started. `narrate` words events for people."""
+    """Creates all parts, but starts none of them. `narrate` turns events into text for people."""
 
     def __init__(self, project: Project, logs: Logs, narrate: Callable[[Event], None]) -> None:
         self.logs = logs
@@ -102,11 +102,11 @@ class Composition:
         )
 
     def plan(self) -> Plan:
-        """Return what the gateway is to be at this moment."""
+        """Return the gateway's desired state at this moment."""
         return Plan(self.replicas.project.topology, self.replicas.servers())
 
     def environment(self, project: Project, service: str = "", replica: str = "") -> Mapping[str, str]:
-        """Return the variables of a replica, or of the prepare command."""
+        """Return the environment variables of a replica, or of the prepare command."""
         return environment_for(
             project,
             postgres=self.engines.postgres_url,

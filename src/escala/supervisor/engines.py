@@ -19,7 +19,7 @@ EXTERNAL_SECONDS = 5.0
 
 
 class EngineLifecycle(Lifecycle):
-    """Of an engine that has been prepared for its first start."""
+    """The lifecycle of an engine. The caller has already prepared the engine for its first start."""
 
     start_timeout = 60.0
 
@@ -55,7 +55,10 @@ class Engines:
         return self._valkey.url
 
     async def start(self) -> None:
-        """Start what is embedded, require an answer of what is external; raise the first failure when all are done."""
+        """Start the embedded engines, and check that the external ones answer.
+
+        If any fails, raise the first failure after all have finished.
+        """
         starts = (self._start(engine) for engine in (self._postgres, self._valkey))
         for outcome in await asyncio.gather(*starts, return_exceptions=True):
             if outcome is not None:
@@ -70,7 +73,7 @@ class Engines:
             finally:
                 await connection.close()
         except (asyncpg.PostgresError, OSError) as error:
-            raise EngineFailed("PostgreSQL", f"Escala's tables cannot be made: {error}") from None
+            raise EngineFailed("PostgreSQL", f"Escala's tables cannot be created or updated: {error}") from None
         if names:
             self._emit(Migrated(tuple(names)))
 

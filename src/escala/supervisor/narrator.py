@@ -1,4 +1,4 @@
-"""Events in words: the only place that turns them into lines."""
+"""Events as text: the only module that turns them into lines for people."""
 
 from collections.abc import Callable
 from functools import singledispatchmethod
@@ -10,13 +10,16 @@ _TAIL_SHOWN = 8
 
 
 class Narrator:
-    """Words events for people: `say` is for all that they follow, `note` for what they look up afterwards."""
+    """Describes events to people.
+
+    `say` gets the lines that people follow live. `note` gets the lines that they only look up later.
+    """
 
     def __init__(self, say: Callable[[str], None], note: Callable[[str], None], *, shown: bool = False) -> None:
         self._say = say
         self._note = note
         self._shown = shown
-        """Whether people see what replicas print, so that it need not be quoted."""
+        """Whether the output of replicas is already on the console. If so, it is not quoted again."""
 
     @singledispatchmethod
     def tell(self, event: events.Event) -> None:
@@ -24,7 +27,7 @@ class Narrator:
 
     @tell.register
     def _(self, event: events.LeftoverStopped) -> None:
-        self._say(f"{event.name} (pid {event.pid}) was left by an earlier run; stopped")
+        self._say(f"{event.name} (pid {event.pid}) was left running by an earlier run; it was stopped")
 
     @tell.register
     def _(self, event: events.EngineReady) -> None:
@@ -37,11 +40,11 @@ class Narrator:
 
     @tell.register
     def _(self, event: events.Preparing) -> None:
-        self._say(f"preparing: {event.command}")
+        self._say(f"running the prepare command: {event.command}")
 
     @tell.register
     def _(self, event: events.Prepared) -> None:
-        self._say(f"prepared in {format_duration(event.seconds)}")
+        self._say(f"the prepare command finished in {format_duration(event.seconds)}")
 
     @tell.register
     def _(self, event: events.StateChanged) -> None:
@@ -56,30 +59,30 @@ class Narrator:
     def _(self, event: events.ProcessEnded) -> None:
         what = "ended" if event.was_ready else "could not start"
         loop = "; it is in a crash loop" if event.crashing else ""
-        self._say(f"{event.name} {what}: {event.reason}{loop}; next try in {format_duration(event.next_try)}")
+        self._say(f"{event.name} {what}: {event.reason}{loop}; next start in {format_duration(event.next_try)}")
         if not event.was_ready:
             quote = self._note if self._shown and "/" in event.name else self._say
             for line in event.tail[-_TAIL_SHOWN:]:
-                quote(f"    {event.name} said: {line}")
+                quote(f"    output of {event.name}: {line}")
 
     @tell.register
     def _(self, event: events.StartFailed) -> None:
-        self._say(f"{event.name} could not start: {event.reason}; next try in {format_duration(event.next_try)}")
+        self._say(f"{event.name} could not start: {event.reason}; next start in {format_duration(event.next_try)}")
 
     @tell.register
     def _(self, event: events.HealthChanged) -> None:
         words = {
             "healthy": f"is healthy again (it was {event.before})",
-            "busy": "is busy: it is slow to say whether it is healthy, but it answers requests or has all it may have",
-            "unhealthy": "says that it is unhealthy; it gets no requests",
-            "hung": "does not answer; it gets no requests",
+            "busy": "is busy: it does not answer the health check, but it answers requests or is at its limit",
+            "unhealthy": "fails its health check; it gets no requests until it is healthy again",
+            "hung": "hangs: it does not answer its health check; it gets no requests until it does",
         }
         tell = self._note if "busy" in {event.before, event.after} else self._say
         tell(f"{event.name} {words.get(event.after, f'is {event.after}')}")
 
     @tell.register
     def _(self, event: events.WriteFailed) -> None:
-        self._say(f"{event.what} cannot be written ({event.reason}); everything else goes on")
+        self._say(f"{event.what} cannot be written ({event.reason}); everything else continues")
 
     @tell.register
     def _(self, event: events.WriteRecovered) -> None:
@@ -87,9 +90,9 @@ class Narrator:
 
     @tell.register
     def _(self, event: events.LeftBehind) -> None:
-        of = event.name or "a process that is gone"
+        of = event.name or "a process that has ended"
         what = "a process" if len(event.pids) == 1 else f"{len(event.pids)} processes"
-        self._say(f"{of} left {what} behind (pid {', '.join(map(str, event.pids))}); killed")
+        self._say(f"{of} left {what} behind, which had to be killed (pid {', '.join(map(str, event.pids))})")
 
     @tell.register
     def _(self, event: events.Opened) -> None:
@@ -97,11 +100,14 @@ class Narrator:
 
     @tell.register
     def _(self, event: events.MembershipFailed) -> None:
-        self._say(f"{event.replica}: HAProxy did not take its new state ({event.reason})")
+        self._say(f"{event.replica}: HAProxy did not accept its new state ({event.reason})")
 
     @tell.register
     def _(self, event: events.RevocationsUnread) -> None:
-        self._say(f"new revocations cannot be read ({event.reason}); those known hold, and it is tried again")
+        self._say(
+            f"new revocations cannot be read from PostgreSQL ({event.reason});"
+            " known ones stay in force, and Escala keeps trying"
+        )
 
     @tell.register
     def _(self, event: events.Revoked) -> None:
@@ -113,11 +119,11 @@ class Narrator:
 
     @tell.register
     def _(self, event: events.Rescaled) -> None:
-        self._say(f"{event.service}: {event.before} → {event.after} replicas, as {event.why}")
+        self._say(f"{event.service}: {event.before} → {event.after} replicas ({event.why})")
 
     @tell.register
     def _(self, event: events.Recycling) -> None:
-        self._say(f"{event.name} is replaced: {event.why}")
+        self._say(f"{event.name} is being replaced: {event.why}")
 
     @tell.register
     def _(self, event: events.RolloutStarted) -> None:
@@ -139,7 +145,7 @@ class Narrator:
 
     @tell.register
     def _(self, event: events.RolloutEnded) -> None:
-        self._say(f"{event.service}: rolled out, {event.replaced} replaced in {format_duration(event.seconds)}")
+        self._say(f"{event.service}: rollout finished, {event.replaced} replaced in {format_duration(event.seconds)}")
 
     @tell.register
     def _(self, event: events.RolloutFailed) -> None:
@@ -147,7 +153,7 @@ class Narrator:
 
     @tell.register
     def _(self, event: events.ReplicaLeft) -> None:
-        self._say(f"{event.name} left after {format_duration(event.seconds)}")
+        self._say(f"{event.name} was removed; it took {format_duration(event.seconds)} to finish its requests and stop")
 
     @tell.register
     def _(self, event: events.Drained) -> None:
@@ -159,11 +165,11 @@ class Narrator:
 
     @tell.register
     def _(self, event: events.Reloaded) -> None:
-        self._say(f"the gateway took over changed {event.what}")
+        self._say(f"the gateway loaded the changed {event.what}")
 
     @tell.register
     def _(self, event: events.ReloadFailed) -> None:
-        self._say(f"changed {event.what} were not taken over: {event.reason}")
+        self._say(f"the changed {event.what} were not loaded; the previous ones stay in use: {event.reason}")
 
     @tell.register
     def _(self, event: events.Stopping) -> None:
@@ -172,7 +178,7 @@ class Narrator:
     @tell.register
     def _(self, event: events.StopWaits) -> None:
         what = "1 request" if event.requests == 1 else f"{event.requests} requests"
-        self._say(f"waiting for {what} in flight, {format_duration(event.seconds)} at most")
+        self._say(f"waiting up to {format_duration(event.seconds)} for {what} in flight")
 
     @tell.register
     def _(self, event: events.Stopped) -> None:

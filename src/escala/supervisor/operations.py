@@ -1,4 +1,4 @@
-"""What may be asked of a running project: each request becomes an operation, or is refused at once."""
+"""The requests that a running project accepts. Each one becomes an operation, or is refused at once."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -68,7 +68,7 @@ class Operations:
     # For the control socket
 
     def begin(self, request: AnyRequest) -> OperationStatus:
-        """Begin an operation; raise OperationRefused where the request cannot be followed."""
+        """Begin an operation; raise OperationRefused if the request cannot be carried out."""
         return self.start(request).status
 
     def operations(self) -> list[OperationStatus]:
@@ -83,7 +83,7 @@ class Operations:
         self._phase.require_ready()
         return (await self._apply.read()).applied
 
-    # For those within the supervisor's process
+    # For callers within the supervisor's process
 
     def start(self, request: AnyRequest) -> Operation:
         self._phase.require_ready()
@@ -91,25 +91,28 @@ class Operations:
         return self._registry.begin(request.kind, services, work, locked=isinstance(request, Roll))
 
     async def wait(self, operation: Operation) -> None:
-        """Wait for an operation's end; raise what failed it, if anything."""
+        """Wait for the end of an operation. If it failed, raise its error."""
         await self._registry.wait(operation)
 
     def renew(self) -> None:
-        """Take over the file and replace every replica, as SIGHUP asks for."""
+        """Apply the project's file and replace every replica, as SIGHUP requests."""
         if any(each.kind == _RENEW and each.state == "running" for each in self._registry.all()):
             self._emit(ReloadFailed("files (SIGHUP)", "a previous SIGHUP is still being processed"))
             return
         self._registry.begin(_RENEW, [], self._renew)
 
     async def reload(self, what: str) -> None:
-        """Let the gateway read keys and certificates again."""
+        """Make the gateway reload keys and certificates."""
         await self._membership.reload(self._plan)
         self._emit(Reloaded(what))
 
-    # What each request is followed by
+    # How each request is carried out
 
     def _work(self, request: AnyRequest) -> tuple[Sequence[str], Work]:
-        """Return the services that a request changes, and how it is followed; raise what refuses it at once."""
+        """Return the services that a request changes, and the work that carries it out.
+
+        If the request has to be refused at once, raise the reason as an EscalaError.
+        """
         match request:
             case Scale(service, count):
                 return [service], self._scale(service, count)
@@ -129,25 +132,29 @@ class Operations:
         least = min(1, self._replicas.project.config.services[service].replicas.min)
         if not least <= count <= MAX_REPLICAS:
             raise CountOutOfRange(service, count, least, MAX_REPLICAS)
-        with self._locks.hold([service], "scaling"):  # not until they are ready: one may never be
+        with self._locks.hold([service], "scaling"):  # not held until the replicas are ready: one may never be
             self._autoscaler.begin_anew(service)
             before, after = self._replicas.scale(service, count)
         self._emit(Scaled(service, before, after))
         return partial(self._until_scaled, service, count)
 
     async def _until_scaled(self, service: str, count: int, operation: Operation) -> None:
-        """Wait until exactly so many replicas serve; somebody may want another number meanwhile."""
+        """Wait until exactly `count` replicas serve.
+
+        Raise OperationRefused if the service is scaled to another number in the meantime, or a replica is in a crash
+        loop.
+        """
         while True:
             staying, all_of_it = self._replicas.staying(service), self._replicas.of(service)
             ready = sum(replica.serves and not replica.drained for replica in staying)
             if len(staying) != count:
-                raise OperationRefused(f"{service} was scaled again meanwhile, to {len(staying)}")
+                raise OperationRefused(f"{service} was scaled again in the meantime, to {len(staying)}")
             crashing = [replica for replica in staying if replica.child.crashing]
             if crashing:
                 raise OperationRefused(f"{crashing[0].name} is in a crash loop: {crashing[0].why_not()}")
             if (ready, len(all_of_it)) == (count, count):
                 return
-            words = f"{service} has {ready} of {count} ready, {len(all_of_it) - ready} others"
+            words = f"{service}: {ready} of {count} replicas ready, {len(all_of_it) - ready} starting or leaving"
             if words != operation.step:
                 operation.report(words, ready, count)
             await asyncio.sleep(_POLL_SECONDS)
@@ -157,13 +164,13 @@ class Operations:
         if found is None:
             raise UnknownReplica(replica, [each.name for each in self._replicas.all()])
         if found.leaving:
-            raise OperationRefused(f"{replica} is leaving already")
+            raise OperationRefused(f"{replica} is already being removed")
 
         async def work(operation: Operation) -> None:
             await self._replicas.drain(replica, drained)
             self._emit(Drained(replica, drained))
             while drained and found.drained and (inflight := await self._inflight(found.service, found.number)):
-                words = f"{replica} has {inflight} requests"
+                words = f"waiting for {replica}: requests in flight: {inflight}"
                 if words != operation.step:
                     operation.report(words)
                 await asyncio.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""How far a supervisor is in its life."""
+"""The phase of a supervisor's life: starting, ready or stopping."""
 
 import time
 from dataclasses import dataclass, field

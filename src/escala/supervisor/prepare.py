@@ -1,4 +1,4 @@
-"""The project's own preparation: one command, after the engines and before the replicas."""
+"""The project's own preparation: one command that runs after the engines have started and before the replicas do."""
 
 import shlex
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ STOP_SECONDS = 5.0
 
 
 async def run(command: str, root: Path, environment: Mapping[str, str], registry: Registry) -> None:
-    """Run `command` in the user's terminal, so that its progress is seen; PrepareFailed where it does not end well."""
+    """Run `command` in the user's terminal, so that its progress is visible; raise PrepareFailed if it fails."""
     spec = ProcessSpec(
         name="prepare",
         argv=tuple(shlex.split(command)),
@@ -24,13 +24,13 @@ async def run(command: str, root: Path, environment: Mapping[str, str], registry
     try:
         process = await Process.start(spec, lambda lines: None)
     except OSError as error:
-        raise PrepareFailed(command, f"cannot be run: {error.strerror}") from None
+        raise PrepareFailed(command, f"cannot be started: {error.strerror}") from None
     registry.add(process)
     try:
         code = await process.wait()
     finally:
-        if process.returncode is None:  # somebody asked to stop meanwhile
+        if process.returncode is None:  # a stop was requested in the meantime
             await process.stop()
         registry.remove(process)
     if code != 0:
-        raise PrepareFailed(command, f"ended with {describe_exit(code)}")
+        raise PrepareFailed(command, f"failed: {describe_exit(code)}")

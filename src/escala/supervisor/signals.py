@@ -1,4 +1,4 @@
-"""Signals: they only note what is wanted, and wake whoever acts on it."""
+"""Signals. The handlers do no work themselves: they record what was requested and wake the code that does it."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Signals:
-    """SIGINT, SIGTERM and SIGQUIT call `stop` with a reason; SIGHUP calls `renew`, or `stop` without a terminal."""
+    """SIGINT, SIGTERM and SIGQUIT call `stop` with a reason. SIGHUP calls `renew`, or `stop` if the terminal closed."""
 
     def __init__(self, stop: Callable[[str], None], renew: Callable[[], None]) -> None:
         self._stop = stop
@@ -28,7 +28,7 @@ class Signals:
 
 
 def _has_terminal() -> bool:
-    """Whether there is a controlling terminal, whose end is told by SIGHUP (tty(4))."""
+    """Whether the process has a controlling terminal. SIGHUP is sent when that terminal closes (tty(4))."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

@@ -1,4 +1,4 @@
-"""What runs, as the control socket tells it: taken from the table, HAProxy's counts and the engines."""
+"""The status that the control socket reports: from the replica table, HAProxy's counters and the engines."""
 
 import asyncio
 import contextlib
@@ -56,18 +56,24 @@ class StatusReport:
         self._autoscaler = autoscaler
         self._backlog = backlog
         self.listeners: PublicListeners | None = None
-        """From when they are bound."""
+        """None until they are bound."""
 
     @property
     def url(self) -> str:
-        """Where clients find the gateway: what is bound, not what an `apply` may have changed since."""
+        """The URL at which clients reach the gateway.
+
+        It is the address that is bound. An `apply` may have changed the configured one since.
+        """
         gateway = self._replicas.project.config.gateway
         if self.listeners is None:
             return gateway.url
         return gateway.model_copy(update={"bind": self.listeners.bind}).url
 
     async def take(self, *, brief: bool) -> Status:
-        """Return what runs; a brief answer leaves out memory, jobs and cache, for whoever asks many times a second."""
+        """Return what runs.
+
+        A brief answer leaves out memory, jobs and cache. It is for callers that ask many times a second.
+        """
         traffic = {(each.service, each.server): each for each in await self._membership.traffic()}
         processes = [
             *(describe(child, self._platform_address(child.name)) for child in self._children.platform),
@@ -121,7 +127,7 @@ class StatusReport:
         return self.url.partition("://")[2] if name == GATEWAY else "Unix socket"
 
     def _problems(self) -> list[str]:
-        """Return what is wrong although everything was started."""
+        """Return the problems that exist although everything was started."""
         unwritten = {**{f"the log of {name}": why for name, why in self._logs.failing.items()}, **self._records.failing}
         down = {name: self._replicas.why_down(name) for name in self._replicas.services}
         return [
@@ -142,7 +148,7 @@ class StatusReport:
 def describe(
     child: Child, address: str, *, drained: bool = False, health: str = "healthy", traffic: Traffic | None = None
 ) -> ProcessStatus:
-    """Return what a child does, without its memory: that takes long to measure (`measure`)."""
+    """Return the status of a child, without its memory, which is slow to measure (`measure`)."""
     service, _, replica = child.name.partition("/")
     return ProcessStatus(
         service=service,
@@ -171,7 +177,7 @@ def measure(processes: Iterable[ProcessStatus]) -> None:
 
 
 def memory_of(pid: int, *, with_children: bool = True) -> int | None:
-    """Return the proportional set size of a process, its children included: shared pages are counted once in all."""
+    """Return the proportional set size of a process and its children. Pages that they share are counted only once."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         family = [process, *(process.children(recursive=True) if with_children else [])]
@@ -183,6 +189,6 @@ def _pss(process: psutil.Process) -> int:
     with contextlib.suppress(psutil.NoSuchProcess):
         try:
             return int(process.memory_full_info().pss)
-        except (psutil.AccessDenied, AttributeError):  # not Linux, or not our process: the nearest there is
+        except (psutil.AccessDenied, AttributeError):  # not Linux, or not our process: RSS is the closest
             return int(process.memory_info().rss)
     return 0

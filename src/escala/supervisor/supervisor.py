@@ -1,4 +1,4 @@
-"""The supervisor: the process of `escala up`. It reads as what it does: claim, start, open, watch, stop."""
+"""The supervisor: the process of `escala up`. The code follows its phases: claim, start, open, watch, stop."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ WATCH_SECONDS = 2.0
 
 
 class StopRequested(Exception):
-    """Somebody wants what is under way to end early."""
+    """A stop was requested, so the work in progress ends early."""
 
 
 class Supervisor:
@@ -51,14 +51,14 @@ class Supervisor:
         self._layout = project.layout
         self._listeners: PublicListeners | None = None
         self._pipe: LogPipe | None = None
-        """Of the access log."""
+        """The pipe of the access log."""
         self._stop_reasons: list[str] = []
         self._wake = asyncio.Event()
         self._signals = Signals(self.ask_to_stop, self._parts.operations.renew)
 
     @property
     def project(self) -> Project:
-        """The project as it runs."""
+        """The project as it currently runs."""
         return self._parts.replicas.project
 
     @property
@@ -70,7 +70,10 @@ class Supervisor:
         return self._parts.status
 
     async def run(self, opened: "asyncio.Event | None" = None) -> None:
-        """Start everything, watch over it until asked to stop, stop everything. Sets `opened` when all is open."""
+        """Start everything, supervise it until a stop is requested, then stop everything.
+
+        `opened` is set when the gateway is open.
+        """
         parts = self._parts
         self._layout.create()
         parts.lock.take()
@@ -101,7 +104,7 @@ class Supervisor:
             parts.lock.release()
 
     def ask_to_stop(self, reason: str) -> None:
-        """Begin to stop; asked twice, stop without waiting for what is in flight."""
+        """Begin to stop. On a second call during the stop, end all children without waiting for requests in flight."""
         self._stop_reasons.append(reason)
         self._wake.set()
         if len(self._stop_reasons) > 1 and self._parts.phase.name == "stopping":
@@ -109,11 +112,11 @@ class Supervisor:
                 child.kill()
 
     def say(self, line: str) -> None:
-        """Print and keep a line for whoever watches."""
+        """Print a line on the console, and write it to the log."""
         self._parts.logs.say(line)
 
     def flush(self) -> None:
-        """Wait a moment for what is to be printed, before somebody else prints."""
+        """Wait briefly until pending console output is written, so that other code can print after it."""
         self._parts.logs.flush()
 
     # The start, step by step
@@ -139,7 +142,7 @@ class Supervisor:
             loop.start()
 
     async def _unless_stopped(self, start: Coroutine[Any, Any, None]) -> None:
-        """Do the start; give it up when somebody asks to stop."""
+        """Run the start. If a stop is requested, cancel it and raise StopRequested."""
         working = asyncio.create_task(start)
         waking = asyncio.create_task(self._wake.wait())
         await asyncio.wait({working, waking}, return_when=asyncio.FIRST_COMPLETED)
@@ -154,7 +157,7 @@ class Supervisor:
             raise StopRequested
 
     def _listen(self, project: Project) -> None:
-        """Bind what clients connect to; the supervisor holds it while HAProxy comes and goes."""
+        """Bind the sockets that clients connect to. The supervisor keeps them open while HAProxy restarts."""
         self._listeners = self._parts.status.listeners = PublicListeners(project.config.gateway)
         if project.config.gateway.access_log.enabled:
             self._pipe = LogPipe()
@@ -189,7 +192,10 @@ class Supervisor:
         return [parts.revocation_sync.loop, parts.autoscaler.loop, parts.recycler.loop, parts.health.loop]
 
     async def _watch(self) -> None:
-        """Wait until asked to stop; a state folder that was removed takes control socket and lock with it."""
+        """Wait until a stop is requested, and check the supervisor's own files meanwhile.
+
+        If the state folder was removed, stop: the control socket and the lock are gone with it.
+        """
         while not self._wake.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_SECONDS):
@@ -210,16 +216,19 @@ class Supervisor:
             self._emit(ReloadFailed("certificates", str(error)))
 
     def _require_master_socket(self) -> None:
-        """Start HAProxy again where somebody removed the socket by which it is told of changes."""
+        """Restart HAProxy if its master socket was removed: without it, HAProxy cannot be told of changes."""
         child = self._parts.children.gateway
         if child is not None and child.state == "serving" and not self._parts.runtime.master.exists():
-            self.say("somebody removed the gateway's control socket: it is started again")
+            self.say("the gateway's control socket was removed, so the gateway is being restarted")
             child.end_process()
 
     # The stop
 
     async def _stop(self) -> None:
-        """Close the door, let what is inside finish, then the engines; each step within its own deadline."""
+        """Refuse new connections, let requests in flight finish, stop the replicas, then stop the engines.
+
+        Each step has its own deadline.
+        """
         began, parts, children = time.monotonic(), self._parts, self._parts.children
         self._emit(Stopping(self._stop_reasons[0] if self._stop_reasons else "the start failed"))
         stops = [parts.operation_registry.stop, parts.rollouts.stop, *(loop.stop for loop in self._loops)]
@@ -241,7 +250,7 @@ class Supervisor:
         self._emit(Stopped(time.monotonic() - began))
 
     async def _stop_gateway(self, child: Child | None) -> None:
-        """Let it finish what it has, and then close the connections that clients keep idle."""
+        """Let the gateway finish its requests. Then make it close the connections that clients keep open but idle."""
         if child is None:
             return
         stopping = asyncio.create_task(self._parts.children.stop([child]))
@@ -253,7 +262,7 @@ class Supervisor:
 
 
 async def _started(child: Child, name: str) -> None:
-    """Start a child and wait until it serves; raise EngineFailed where it does not."""
+    """Start a child and wait until it serves; raise EngineFailed if it does not."""
     child.start()
     if not await child.wait_tried():
         raise child.failure or EngineFailed(name, f"could not start: {child.last_words()}")

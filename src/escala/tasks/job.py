@@ -1,4 +1,4 @@
-"""A job as its callers see it, and what a handler can say and return."""
+"""A job as its caller sees it, and what a handler can report and return."""
 
 import uuid
 from collections.abc import Callable
@@ -12,14 +12,17 @@ import msgspec
 
 @dataclass(frozen=True)
 class Job:
-    """An enqueued job. Its id cannot be guessed; who knows it may ask for the job's state."""
+    """An enqueued job: its id and the name of its task.
+
+    The id cannot be guessed. Any client that knows it and has a valid token may read the job at /jobs/{id}.
+    """
 
     id: str
     task: str
 
 
 class JobRecord(msgspec.Struct, kw_only=True):
-    """A job as the database has it, in the shape that GET /jobs/{id} answers."""
+    """A job as stored in the database, with the fields that GET /jobs/{id} returns."""
 
     id: uuid.UUID
     task: str
@@ -40,7 +43,10 @@ class JobRecord(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True)
 class File:
-    """A file that belongs to a job's result; kept with it, and served at /jobs/{id}/files/{name}."""
+    """A file that belongs to a job's result. It is stored with the result and served at /jobs/{id}/files/{name}.
+
+    `name` must be unique within the job. `media_type` is the Content-Type of the answer, such as "text/csv".
+    """
 
     name: str
     media_type: str
@@ -49,7 +55,10 @@ class File:
 
 @dataclass(frozen=True)
 class Output:
-    """What a handler returns when its result has files."""
+    """Return this from a handler whose result has files.
+
+    `result` is any value that can be encoded as JSON. `files` is a tuple of File.
+    """
 
     result: Any
     files: tuple[File, ...] = ()
@@ -60,9 +69,10 @@ progress_of_attempt: ContextVar[ReportProgress] = ContextVar("progress_of_attemp
 
 
 def progress(fraction: float, message: str = "") -> None:
-    """Say how far the running job is, 0 to 1. Costs nothing: what was said last is written twice a second.
+    """Report the progress of the running job: a fraction from 0 to 1, and a message for people.
 
-    Outside a job (a test that calls a task's function) it does nothing.
+    Calls are cheap: the worker writes only the latest report to the database, twice a second. A fraction outside 0 to 1
+    is clamped. Outside a job, such as in a test that calls the task's function, this does nothing.
     """
     report = progress_of_attempt.get(None)
     if report is not None:

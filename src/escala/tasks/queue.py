@@ -1,7 +1,8 @@
-"""The queue: jobs in PostgreSQL. Every function is one statement.
+"""The queue: jobs in PostgreSQL. Every function executes one statement.
 
-A claim gives a job a lease: an owner (one start of a worker process), an attempt number and a time. Each later write
-shows owner and attempt; where they are no longer the job's, the write does nothing and says so.
+A claim gives a job a lease: an owner (one start of a worker process), an attempt number, and the time when the lease
+ends. Each later write passes the owner and the attempt. If they no longer match the job, the write changes nothing and
+reports that.
 """
 
 import uuid
@@ -27,7 +28,7 @@ class Claimed(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A job that this process runs, and how far it is."""
+    """A job that this process is running, with its progress."""
 
     id: uuid.UUID
     attempt: int
@@ -54,7 +55,7 @@ async def claim(connection: Connection, owner: uuid.UUID, tasks: Sequence[str], 
 
 
 async def renew(connection: Connection, owner: uuid.UUID, held: Sequence[Held]) -> set[uuid.UUID]:
-    """Prolong leases and write progress; return the jobs that are still ours."""
+    """Extend leases and write progress; return the jobs that `owner` still holds."""
     ids, attempts, progress, messages = map(list, zip(*held, strict=True))
     texts = [_text(message) for message in messages]
     rows = await connection.fetch(statement("renew"), owner, LEASE_SECONDS, ids, attempts, progress, texts)
@@ -64,7 +65,7 @@ async def renew(connection: Connection, owner: uuid.UUID, held: Sequence[Held]) 
 async def succeed(
     connection: Connection, owner: uuid.UUID, job: uuid.UUID, attempt: int, output: Output, message: str
 ) -> bool:
-    """Record a result with its files; False where the lease was lost, and then nothing is written."""
+    """Record a result with its files. Return False, without writing anything, if the lease was lost."""
     names, kinds, contents = _columns(output.files)
     done = await connection.fetchval(
         statement("succeed"), owner, job, attempt, output.result, _text(message), names, kinds, contents
@@ -73,7 +74,7 @@ async def succeed(
 
 
 async def retry(connection: Connection, owner: uuid.UUID, job: uuid.UUID, attempt: int, error: str) -> bool:
-    """Let a job wait for its next attempt; False where none is left, or the lease was lost."""
+    """Put a job back into the queue for its next attempt. Return False if none is left or the lease was lost."""
     return await connection.fetchval(statement("retry"), owner, job, attempt, _text(error)) is not None
 
 
@@ -86,7 +87,10 @@ async def release(connection: Connection, owner: uuid.UUID, jobs: Sequence[uuid.
 
 
 async def rescue(connection: Connection) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
-    """Take back jobs whose lease ran out; return those that wait again, and those set aside as poison."""
+    """Take back the jobs whose lease has expired.
+
+    Returns the jobs that wait again, and those that have crashed too many workers and are now failed.
+    """
     rows = await connection.fetch(statement("rescue"), CRASHES_FORGIVEN + 1)
     return [row["id"] for row in rows if row["again"]], [row["id"] for row in rows if not row["again"]]
 
@@ -112,7 +116,7 @@ async def count(connection: Connection) -> Counts:
 
 
 async def backlog(connection: Connection, tasks: Sequence[str]) -> Counts:
-    """Return the counts of some tasks' jobs; those that wait for a later time are left out."""
+    """Return the counts of the jobs of some tasks. Jobs that are not due yet are left out."""
     row = await connection.fetchrow(statement("backlog"), tasks)
     assert row is not None
     return Counts(*row)
@@ -123,6 +127,6 @@ def _columns(files: Sequence[File]) -> tuple[list[str], list[str], list[bytes]]:
 
 
 def _text(text: str) -> str:
-    """Return `text` as PostgreSQL can hold it."""
+    """Return `text` with every character replaced that PostgreSQL cannot store."""
     whole = str(text).encode("utf-8", "replace").decode()
     return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -232,5 +232,5 @@ async def test_what_only_a_restart_takes_over_stays_as_it_runs(folder: Path, key
 async def test_a_file_that_clashes_with_what_only_a_restart_changes_is_refused(folder: Path) -> None:
     async with applying(folder, "[gateway]\nbind = '127.0.0.1:8123'", web={}) as this:
         this.write("[gateway]\nbind = '127.0.0.1:8124'", web={"ports": [8123], "command": "run $PORT"})
-        with pytest.raises(ConfigError, match=r"port 8123 is also wanted by gateway\.bind"):
+        with pytest.raises(ConfigError, match=r"port 8123 is already used by gateway\.bind"):
             await this.run()

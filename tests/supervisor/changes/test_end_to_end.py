@@ -105,7 +105,7 @@ def test_a_rolling_restart_takes_over_new_code_and_fails_no_request(roll: Callab
     assert len(after) == 3
     assert not before & {process["pid"] for process in after}
     assert versions(up, token) == {"2"}
-    assert "web: rolled out, 3 replaced" in up.said()
+    assert "web: rollout finished, 3 replaced" in up.said()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_version_that_is_broken_leaves_the_old_one_serving(
         load.more(20)
     assert "does not become ready" in words
     assert reason in words
-    assert "3 old replicas serve on" in words
+    assert "3 old replicas continue on" in words
     assert sorted(process["pid"] for process in up.replicas("web")) == before
     assert states(up) == ["serving"] * 3
     assert versions(up, token) == {"1"}
@@ -153,7 +153,7 @@ def test_apply_rolls_what_changed_and_goes_back_where_it_fails(roll: Callable[..
     good = up.file.read_text()
     with no_failure(up) as load:
         up.file.write_text(good.replace("one", "two"))
-        assert "replicas that are replaced for it: web" in run(up, "apply")
+        assert "the replicas of these services are replaced: web" in run(up, "apply")
         assert httpx.get(f"{up.url}/echo", headers=headers).json()["said"] == "two"
         up.file.write_text(good.replace("one", "three").replace("web:app", "web:absent"))
         words = failed(up, "apply")
@@ -239,7 +239,7 @@ def test_a_canary_that_fails_goes_back(roll: Callable[..., Up]) -> None:
         release(up.file.parent, "2", body="return JSONResponse({'replica': 'canary'}, 500)")
         words = failed(up, "deploy", "web", "--canary", "20%", "--watch", "3s")
         assert "the canary was worse" in words
-        assert "3 old replicas serve on" in words
+        assert "3 old replicas continue on" in words
         load.more(10)
     bad, good = load.answers[500], load.answers[200]
     assert 0 < bad < good / 2  # it had its share, and no more
@@ -292,7 +292,7 @@ def test_replicas_whose_sockets_were_deleted_are_replaced_at_once(roll: Callable
             Path(replica["address"].removeprefix("unix:")).unlink()
         left = {replica["pid"] for replica in lost}
         wait_until(lambda: not left & {p["pid"] for p in up.replicas("web")}, "they are replaced", 30)
-    assert up.said().count("is replaced: its socket is gone") == 2
+    assert up.said().count("is replaced: its socket was deleted") == 2
     assert up.said().count("web: rolling out, 2 replicas to replace") == 1
     wait_until(lambda: states(up) == ["serving"] * 3, "there are as many as before")
 

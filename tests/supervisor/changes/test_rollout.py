@@ -45,7 +45,7 @@ async def test_one_that_does_not_become_ready_stops_it_and_the_old_serve_on(fold
     project = project_in(folder, web={"replicas": 2})
     async with parts_of(project) as parts:
         rollouts = registry(parts)
-        with pytest.raises(RolloutStopped, match=r"web/3 does not become ready: .*broken.*2 old replicas serve on"):
+        with pytest.raises(RolloutStopped, match=r"web/3 did not become ready: .*broken.*2 old replicas continue on"):
             await rollouts.roll("web", release(folder, replicas=2, command=command(BREAK)))
         assert parts.serving("web") == [1, 2]
         assert parts.replicas.release_of("web") is project

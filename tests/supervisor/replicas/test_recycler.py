@@ -40,7 +40,7 @@ async def test_one_that_has_served_enough_is_replaced(folder: Path) -> None:
         assert await replacing.check() == []  # what came before it was first seen counts for none
         parts.members.serve("web", "2", 15)
         assert await replacing.check() == ["web/2"]
-        assert [event.why for event in parts.of(Recycling)] == ["it has served 10 requests"]
+        assert [event.why for event in parts.of(Recycling)] == ["it has handled 10 requests"]
 
 
 async def test_one_that_uses_too_much_memory_is_replaced(folder: Path) -> None:

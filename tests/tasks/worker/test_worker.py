@@ -152,7 +152,7 @@ async def test_results(pool: Database) -> None:
         ("unstorable", "failed", "the result cannot be stored"),
         ("twice_the_same_file", "failed", "the result cannot be stored"),
         ("surrogate", "failed", "ValueError: cannot read caf?.txt"),
-        ("cancels_itself", "failed", "the handler was cancelled from within"),
+        ("cancels_itself", "failed", "the handler was cancelled by its own code"),
         ("own_timeout", "failed", "TimeoutError: partner slow"),
     ],
 )

@@ -1,4 +1,4 @@
--- $4 is this machine's time, which may be ahead of PostgreSQL's: tokens have it.
+-- $4 is this machine's time. Tokens are issued with that clock, and it may be ahead of PostgreSQL's.
 insert into escala.revocation (kind, value, expires_at, revoked_at)
 values ($1, $2, to_timestamp($3), greatest(now(), to_timestamp($4)))
 on conflict (kind, value) do update

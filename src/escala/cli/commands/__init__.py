@@ -1,1 +1,1 @@
-"""The commands of the command line, a module each; the module has a function or an application of its name."""
+"""The commands of the command line, one module each. A module has a function or a Typer application of its name."""

@@ -12,17 +12,20 @@ from escala.config.difference import Change
 from escala.control.client import Client
 from escala.control.messages import Applied, Apply
 
-Dry = Annotated[bool, typer.Option("--dry-run", help="Only show what is different.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 
 
 def apply(
     file: File = None, settings: Settings = None, dry: Dry = False, wait: Wait = True, timeout: Timeout = 600.0
 ) -> None:
-    """Take over a changed escala.toml while it runs, without a dropped request. A wrong file changes nothing."""
+    """Apply a changed escala.toml to the running project, without dropping a request.
+
+    If the file has an error, nothing changes.
+    """
     client = Client(open_project(file, settings))
     if dry:
         _show(client.changes())
-        out.print("\nnothing was changed yet")
+        out.print("\nnothing was changed (--dry-run)")
         return
     begun = client.begin(Apply())
     switched = client.follow(begun, timeout, until=lambda status: status.applied is not None)
@@ -36,7 +39,7 @@ def apply(
 
 
 def _show(applied: Applied) -> bool:
-    """Print what is different; return whether anything is."""
+    """Print the differences; return whether there are any."""
     if not applied.changes and not applied.rolling:
         out.print("no changes: the running project matches the file")
         return False
@@ -44,9 +47,9 @@ def _show(applied: Applied) -> bool:
         out.print(_line(change))
     later = sum(change.later for change in applied.changes)
     if later:
-        out.print(f"\n[yellow]{later} of them[/] (marked *) take effect when the project is started again")
+        out.print(f"\n[yellow]{later} of these changes[/] (marked *) take effect only after a restart of the project")
     if applied.rolling:
-        out.print(f"\nreplicas that are replaced for it: {', '.join(applied.rolling)}")
+        out.print(f"\nthe replicas of these services are replaced: {', '.join(applied.rolling)}")
     return True
 
 

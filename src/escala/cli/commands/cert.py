@@ -11,17 +11,17 @@ from escala.gateway.haproxy.self_signed import self_signed
 from escala.project.atomic_write import write_atomically
 
 Hosts = Annotated[
-    list[str] | None, typer.Argument(metavar="[HOST...]", help="Names and addresses it is for; localhost by default.")
+    list[str] | None, typer.Argument(metavar="[HOST...]", help="Names and addresses it is for. Default: localhost.")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="PATH", help="The file to write.")]
-Days = Annotated[int, typer.Option(help="How long it is valid.", min=1, max=3650)]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
+Days = Annotated[int, typer.Option(help="How many days it is valid.", min=1, max=3650)]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 
 
 def cert(hosts: Hosts = None, path: Out = Path("certs/dev.pem"), days: Days = 90, force: Force = False) -> None:
-    """Make a self-signed certificate for development; browsers warn of it, as nobody vouches for it."""
+    """Create a self-signed certificate for development. Browsers warn about it, because no authority has signed it."""
     if path.exists() and not force:
-        raise EscalaError(f"{path} is there already; --force replaces it")
+        raise EscalaError(f"{path} already exists; use --force to replace it")
     names = hosts or ["localhost", "127.0.0.1", "::1"]
     try:
         content = self_signed(names, days)

@@ -30,7 +30,7 @@ _IMPORT_SECONDS = 60.0
 
 
 def check(file: File = None, settings: Settings = None) -> None:
-    """Read the project, import what it names, and show what would run. Changes nothing."""
+    """Check the project: read its file, import its services, and show what would run. Changes nothing."""
     project = open_project(file, settings)
     project.layout.require_usable()
     Endpoints(project).require_sockets()
@@ -68,7 +68,7 @@ def _runs(project: Project) -> bool:
 
 
 def _load(project: Project, name: str, service: ServiceSettings) -> str | None:
-    """Import a service's target as its replica would, in a process of its own; return what is wrong."""
+    """Import a service's target as its replica would, in a separate process; return the problem, or None."""
     engines = {engine.name: engine.url for engine in _engines(project)}
     environment = environment_for(
         project, postgres=engines["postgres"], valkey=engines["valkey"], service=name, replica=replica_name(name, 1)
@@ -78,12 +78,12 @@ def _load(project: Project, name: str, service: ServiceSettings) -> str | None:
     except EscalaError as error:
         return str(error)
     if not spec.cwd.is_dir():
-        return f"services.{name}.directory: there is no folder {spec.cwd}"
+        return f"services.{name}.directory: the folder {spec.cwd} does not exist"
     if service.kind == "command":
         program = shlex.split(service.target)[0]
         if shutil.which(program, path=program_path()) or (spec.cwd / program).is_file():
             return None
-        return f"services.{name}.command: there is no program {program!r}"
+        return f"services.{name}.command: the program {program!r} was not found"
     try:
         done = subprocess.run(
             [*spec.argv, "--check"],
@@ -100,14 +100,14 @@ def _load(project: Project, name: str, service: ServiceSettings) -> str | None:
         return f"services.{name}.{service.kind}: importing {service.target} took more than {_IMPORT_SECONDS:g} s"
     if done.returncode == 0:
         return None
-    last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+    last = (done.stderr.strip().splitlines() or ["it failed without any output"])[-1]
     return f"services.{name}.{service.kind}: {last.removeprefix('error: ')}"
 
 
 def shadowing(folder: Path) -> list[str]:
-    """Return the files and packages in a folder that have the name of a module of the standard library.
+    """Return the files and packages in a folder that are named like a module of the standard library.
 
-    Where the folder is first on Python's path, whatever imports that module later gets them instead.
+    If the folder is first on Python's path, any code that imports that module gets them instead.
     """
     names = {path.name for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
     return sorted(name for name in names if name.removesuffix(".py") in sys.stdlib_module_names)
@@ -147,15 +147,15 @@ def _engines(project: Project) -> tuple[Engine, Engine]:
 
 
 def _connections(project: Project) -> Iterator[str]:
-    """Warn where all replicas together may hold more connections than PostgreSQL accepts."""
+    """Yield a warning if all replicas together may open more connections than PostgreSQL accepts."""
     wanted, settings = project.config.database_connections, project.config.engines.postgres
-    advice = "fewer replicas, a smaller database.pool, or a larger max_connections"
+    advice = "fewer replicas, a smaller database.pool or a larger max_connections"
     accepted = settings.max_connections
     if settings.url is not None:
         accepted = asyncio.run(max_connections(settings.url))
     if accepted is not None and accepted < wanted:
         yield (
-            f"all replicas together may hold {wanted} connections to PostgreSQL, which accepts {accepted}; "
+            f"all replicas together may open {wanted} connections to PostgreSQL, which accepts only {accepted}; "
             f"choose {advice}"
         )
 
@@ -166,9 +166,9 @@ def _warnings(project: Project) -> Iterator[str]:
         for name in shadowing(folder):
             module = name.removesuffix(".py")
             shown = escape(str(folder / name))
-            yield f"{shown} has the name of the standard library's {module!r}; who imports that gets this file"
+            yield f"{shown} has the same name as the standard library's {module!r} and replaces it; rename the file"
     yield from _connections(project)
-    if _runs(project):  # and has its ports itself
+    if _runs(project):  # if it runs, it holds its own ports
         return
     for key, address in project.topology.addresses:
         try:

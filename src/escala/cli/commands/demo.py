@@ -20,7 +20,7 @@ from escala.project.lock import Lock
 from escala.project.project import Project
 
 Check = Annotated[
-    bool, typer.Option("--check", help="Start it, call every part of it through the gateway, stop, and say what held.")
+    bool, typer.Option("--check", help="Start it, call every part through the gateway, stop, and report the results.")
 ]
 
 
@@ -34,22 +34,22 @@ def demo(settings: Settings = None, check: Check = False, detach: up.Detach = Fa
 
 
 def laboratory() -> Path:
-    """Return the laboratory's folder: in an installed package beside the code, in a checkout under examples/."""
+    """Return the laboratory's folder: inside the package if it is installed, under examples/ in a checkout."""
     package = Path(escala.__file__).parent
     for folder in (package / "examples" / "laboratorio", package.parents[1] / "examples" / "laboratorio"):
         if (folder / FILE).is_file():
             return folder
-    raise EscalaError("this installation of Escala came without its examples; install it again from the wheel")
+    raise EscalaError("this installation of Escala does not contain its examples; install it again from the wheel")
 
 
 def _require_packages() -> None:
     missing = [name for name in ("duckdb", "fastapi") if importlib.util.find_spec(name) is None]
     if missing:
-        raise StartError(f"the laboratory needs {' and '.join(missing)}: pip install 'escala[demo]'")
+        raise StartError(f"the laboratory needs {' and '.join(missing)}; run: pip install 'escala[demo]'")
 
 
 def _beside_others(file: Path, settings: list[str]) -> Project:
-    """Open the laboratory so that it can run beside a demo, or anything else, that has its ports."""
+    """Open the laboratory on free ports, so that it can run next to a demo, or another program that uses its ports."""
     project = Project.open(file, settings=settings)
     taken = not ports.is_free(project.config.gateway.bind)
     if taken:
@@ -76,7 +76,7 @@ def _is_running(project: Project) -> bool:
 
 
 async def _check(project: Project) -> int:
-    """Run the laboratory and its own check against it; return the check's exit code."""
+    """Run the laboratory, run its own check against it, and return the check's exit code."""
     opened = asyncio.Event()
     opening = asyncio.create_task(opened.wait())
     try:
@@ -85,9 +85,9 @@ async def _check(project: Project) -> int:
             await asyncio.wait({running, opening}, return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 running.result()
-                return 1  # asked to stop before it was open
+                return 1  # a stop was requested before it was open
             code = await _call_everything(project)
-            supervisor.ask_to_stop("the check is done")
+            supervisor.ask_to_stop("the check has finished")
             await running
     finally:
         opening.cancel()

@@ -14,7 +14,7 @@ from escala.errors import ConfigError
 from escala.units import parse_duration
 
 Share = Annotated[
-    str | None, typer.Option("--canary", metavar="PERCENT", help="Give the first new replica such a share first.")
+    str | None, typer.Option("--canary", metavar="PERCENT", help="Test the first new replica with this share first.")
 ]
 Watch = Annotated[str, typer.Option("--watch", metavar="DURATION", help="How long the canary is watched.")]
 
@@ -28,10 +28,14 @@ def deploy(
     wait: Wait = True,
     timeout: Timeout = 600.0,
 ) -> None:
-    """Roll out changed code, with a canary: the first new replica gets a share of the requests and is judged by them.
+    """Roll out changed code, optionally with a canary.
 
-    It goes back where at least three of its answers were errors, at a rate more than one percentage point above that
-    of the old replicas, or where it took more than 1.5 times as long as they, and 10 ms longer.
+    The canary is the first new replica. It gets a share of the requests and is compared with the old replicas.
+
+    The rollout goes back if at least three of the canary's answers were errors, and its error rate is more than one
+    percentage point above that of the old replicas.
+
+    It also goes back if the canary took more than 1.5 times as long as the old replicas, and more than 10 ms longer.
     """
     tried = _canary(canary, watch)
     client = Client(open_project(file, settings))

@@ -19,16 +19,17 @@ from escala.project.project import Project
 from escala.supervisor.supervisor import Supervisor
 
 _SOON = 1.0
-"""Seconds after a roll-out within which a change is not taken for a person's."""
+"""Seconds after a roll-out in which a change is taken for one that the app made, not a person."""
 _TIMES = 3
-"""Such changes in a row after which a file is left out."""
+"""How many such changes in a row it takes until a file is ignored."""
 
 
 def dev(file: File = None, settings: Settings = None, bind: Bind = None) -> None:
-    """Run the project for development: one replica a service, replaced whenever a file of the project changes.
+    """Run the project for development: one replica per service, replaced whenever a file of the project changes.
 
-    Which files count says [dev] of escala.toml. The gateway, tokens, cache and jobs are those of `escala up`. What
-    cannot start shows its traceback here, and the version before it serves on.
+    The section [dev] of escala.toml says which files count. Gateway, tokens, cache and jobs work as with `escala up`.
+
+    If a new version cannot start, its traceback appears here, and the previous version continues to serve.
     """
     chosen = [*(settings or ()), *([f"gateway.bind={bind}"] if bind else ())]
     project = Project.open(file, settings=chosen, single=True)
@@ -36,7 +37,7 @@ def dev(file: File = None, settings: Settings = None, bind: Bind = None) -> None
 
 
 async def _follow_changes(supervisor: Supervisor) -> None:
-    """Take over changes of files as they come."""
+    """Apply changes of files as they occur."""
     project = supervisor.project
     wheel = Wheel()
     state = f"{project.layout.state}/"
@@ -46,13 +47,13 @@ async def _follow_changes(supervisor: Supervisor) -> None:
         followed = name in always(supervisor.project) or is_followed(supervisor.project.config, name)
         return followed and not path.startswith(state) and usual(change, path)
 
-    usual = watchfiles.DefaultFilter()  # without .git, __pycache__, .venv, node_modules and their like
+    usual = watchfiles.DefaultFilter()  # ignores .git, __pycache__, .venv, node_modules and similar
     async for changes in watchfiles.awatch(project.root, watch_filter=counts):
         found = sorted({path.removeprefix(f"{project.root}/") for _, path in changes})
         for name in wheel.turn([name for name in found if name not in always(supervisor.project)], time.monotonic()):
             supervisor.say(
-                f"{name} changes each time the replicas start, so the app seems to write it; its changes do not count"
-                f' until you change it at another time (in escala.toml: [dev] ignore = ["{name}"])'
+                f"{name} changes each time the replicas start, so the app seems to write it. Its changes are ignored"
+                f' until it changes at another time. To ignore it always, add to escala.toml: [dev] ignore = ["{name}"]'
             )
         names = [name for name in found if name not in wheel.left_out]
         if not names:
@@ -66,22 +67,25 @@ async def _follow_changes(supervisor: Supervisor) -> None:
 
 
 def always(project: Project) -> set[str]:
-    """Return the files whose changes count whatever [dev] says."""
+    """Return the files whose changes always count, regardless of [dev]."""
     return {project.file.name, *(each.env_file for each in project.config.services.values() if each.env_file)}
 
 
 def is_followed(config: Config, name: str) -> bool:
-    """Whether [dev] counts a change of a file; `name` is its path below the project."""
+    """Whether a change of a file counts, according to [dev]. `name` is its path relative to the project."""
     return _matches(name, config.dev.watch) and not _matches(name, config.dev.ignore)
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a pattern fits the whole path, or, where it has no "/", the name at its end."""
+    """Whether any of the patterns matches. A pattern with "/" is matched against the path, others against the name."""
     return any(fnmatch(name if "/" in pattern else PurePath(name).name, pattern) for pattern in patterns)
 
 
 class Wheel:
-    """Finds files that the app itself writes when it starts: replicas are replaced, it writes, and so on for ever."""
+    """Detects files that the app itself writes when it starts.
+
+    Otherwise, each write would replace the replicas, whose start would write again, and so on for ever.
+    """
 
     def __init__(self) -> None:
         self.left_out: set[str] = set()
@@ -91,10 +95,13 @@ class Wheel:
         self._caught: Counter[str] = Counter()
 
     def turn(self, names: Sequence[str], now: float) -> list[str]:
-        """Count changes; return the files that are left out from now on. A change at another time puts one back."""
+        """Count changes; return the files that are ignored from now on.
+
+        If an ignored file changes at another time, it is no longer ignored.
+        """
         if self.rolled_at is None or now - self.rolled_at > _SOON:
             self._times.clear()
-            # Once: who is caught twice writes at all times.
+            # Only once: a file that was caught twice is written by the app at other times too, and stays ignored.
             self.left_out.difference_update(name for name in names if self._caught[name] < 2)
             return []
         self._times = Counter({name: self._times[name] + 1 for name in names})
@@ -105,7 +112,7 @@ class Wheel:
 
 
 async def _take_over(supervisor: Supervisor, names: Sequence[str]) -> None:
-    """Apply a changed escala.toml, replace replicas for other changes, and return when that is over."""
+    """Apply a changed escala.toml, replace replicas for other changes, and return when that is done."""
     operations, rolled = supervisor.operations, list[str]()
     if supervisor.project.file.name in names:
         applying = operations.start(Apply())
@@ -116,5 +123,5 @@ async def _take_over(supervisor: Supervisor, names: Sequence[str]) -> None:
         rolled = applying.applied.rolling if applying.applied else []
     if any(name != supervisor.project.file.name for name in names):
         rest = [name for name in supervisor.project.config.services if name not in rolled]
-        with contextlib.suppress(RolloutStopped):  # an event has said so
+        with contextlib.suppress(RolloutStopped):  # an event has reported it
             await operations.wait(operations.start(Roll(rest)))

@@ -14,11 +14,11 @@ from escala.units import format_duration
 
 _LOOK_EVERY = 0.05
 
-Timeout = Annotated[float, typer.Option(help="Seconds to wait for the end.", min=1)]
+Timeout = Annotated[float, typer.Option(help="Seconds to wait until the project has stopped.", min=1)]
 
 
 def down(file: File = None, settings: Settings = None, timeout: Timeout = 60.0) -> None:
-    """Stop the running project: requests and jobs in flight are finished first."""
+    """Stop the running project. Requests and jobs in flight are finished first."""
     project = open_project(file, settings)
     client = Client(project)
     began = time.monotonic()

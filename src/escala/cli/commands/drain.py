@@ -10,18 +10,18 @@ from escala.cli.support.options import File, Settings, open_project
 from escala.control.client import Client
 from escala.control.messages import Drain
 
-Replica = Annotated[str, typer.Argument(metavar="SERVICE/REPLICA", help='Which one, such as "web/2".')]
-Resume = Annotated[bool, typer.Option("--resume", help="Send it requests again.")]
-Timeout = Annotated[float, typer.Option(help="Seconds to wait for its last request.", min=1)]
+Replica = Annotated[str, typer.Argument(metavar="SERVICE/REPLICA", help='The replica, such as "web/2".')]
+Resume = Annotated[bool, typer.Option("--resume", help="Send requests to it again.")]
+Timeout = Annotated[float, typer.Option(help="Seconds to wait until its last request has finished.", min=1)]
 
 
 def drain(
     replica: Replica, file: File = None, settings: Settings = None, resume: Resume = False, timeout: Timeout = 60.0
 ) -> None:
-    """Send no new requests to a replica, and return when it has finished those it has. It keeps running."""
+    """Stop sending new requests to a replica, and return when it has finished its current ones. It keeps running."""
     client = Client(open_project(file, settings))
     done = client.follow(client.begin(Drain(replica, not resume)), timeout)
     if resume:
         out.print(f"{replica} gets requests again")
     else:
-        out.print(f"{replica} is idle after {took(done)}; `--resume` brings it back")
+        out.print(f"{replica} is idle after {took(done)}; to send it requests again, use --resume")

@@ -13,18 +13,18 @@ from escala.config import FILE
 from escala.errors import EscalaError
 
 TEMPLATE = Path(__file__).parents[1] / "template"
-_NAMES = {"gitignore": ".gitignore"}  # a file of that name would be obeyed in this repository
+_NAMES = {"gitignore": ".gitignore"}  # under its real name, git would apply it to this repository
 
-Folder = Annotated[Path, typer.Argument(metavar="[DIR]", help="Where; the working folder unless given.")]
+Folder = Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder to write to. Default: the working folder.")]
 
 
 def init(folder: Folder = Path()) -> None:
-    """Write a small project that runs at once: a FastAPI app, a task, a cache, a test. Replaces no file."""
+    """Create a small project that runs at once: a FastAPI app, a task, a cache, a test. Replaces no existing file."""
     files = [path for path in sorted(TEMPLATE.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
     targets = {path: folder / _renamed(path.relative_to(TEMPLATE)) for path in files}
     there = [str(target) for target in targets.values() if target.exists()]
     if there:
-        raise EscalaError(f"nothing was written, as there is already: {', '.join(there)}")
+        raise EscalaError(f"nothing was written, because these files already exist: {', '.join(there)}")
     try:
         for path, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def init(folder: Folder = Path()) -> None:
         out.print(f"  cd {folder}", markup=False)
     if importlib.util.find_spec("fastapi") is None:
         out.print("  pip install fastapi")
-    out.print("  escala up          # or `escala dev`, which takes over each change")
+    out.print("  escala up          # or `escala dev`, which reloads on each change")
     out.print("  curl localhost:8000/hello")
     out.print('  curl -H "Authorization: Bearer $(escala token)" localhost:8000/squares/7', markup=False)
 
@@ -50,6 +50,6 @@ def _renamed(path: Path) -> Path:
 
 
 def _name(folder: Path) -> str:
-    """Return the folder's name as a project may have it."""
+    """Return a valid project name made from the folder's name."""
     plain = re.sub(r"[^a-z0-9_-]+", "-", folder.absolute().name.lower()).strip("-_")[:40]
     return plain if plain[:1].isalpha() else "new-project"

@@ -22,32 +22,32 @@ Kid = Annotated[str, typer.Argument(metavar="KID", help="The key's id, as `escal
 
 @keys.command("list")
 def list_keys(file: File = None, settings: Settings = None) -> None:
-    """Show the keys; the first one signs."""
+    """List the keys. The first one signs new tokens."""
     for number, key in enumerate(KeyStore(open_project(file, settings).layout).public_keys()):
         out.print(f"{key.kid}  {key.algorithm}  {'signs and verifies' if number == 0 else 'verifies'}", markup=False)
 
 
 @keys.command()
 def rotate(file: File = None, settings: Settings = None) -> None:
-    """Sign with a new key from now on. Tokens of the old one stay good until it is retired."""
+    """Sign with a new key from now on. Tokens signed with the old key stay valid until it is retired."""
     project = open_project(file, settings)
     store = KeyStore(project.layout)
     fresh = store.prepare_rotation()
-    _reload(project)  # whoever verifies knows the new key before the first token is signed with it
+    _reload(project)  # the gateway must know the new key before a token is signed with it
     store.finish_rotation()
     out.print(f"{fresh} signs from now on", markup=False)
 
 
 @keys.command(context_settings={"ignore_unknown_options": True})  # a key's id may begin with a dash
 def retire(kid: Kid, file: File = None, settings: Settings = None) -> None:
-    """Refuse tokens of a key that no longer signs."""
+    """Remove a key that no longer signs. Its tokens are refused from now on."""
     project = open_project(file, settings)
     KeyStore(project.layout).retire(kid)
     _reload(project)
-    out.print(f"tokens of {kid} are refused", markup=False)
+    out.print(f"tokens signed with {kid} are refused from now on", markup=False)
 
 
 def _reload(project: Project) -> None:
-    with contextlib.suppress(NotRunning):  # it reads them when it starts
+    with contextlib.suppress(NotRunning):  # a project that does not run reads the keys when it starts
         client = Client(project)
         client.follow(client.begin(Reload("keys")), _SECONDS)

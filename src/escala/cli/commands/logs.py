@@ -20,21 +20,21 @@ from escala.units import parse_duration
 
 _LOOK_EVERY = 0.1
 _STAMP = 29
-"""Characters of the time before each line."""
+"""The length of the timestamp at the beginning of each line, in characters."""
 
 Names = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NAME...]",
-        help='Services, replicas such as "web/2", engines, "gateway", or "escala" for what happened; all unless named.',
+        help='Services, replicas such as "web/2", engines, "gateway", or "escala" (the supervisor). Default: all.',
     ),
 ]
-Access = Annotated[bool, typer.Option("--access", help="The gateway's access log: a line a request.")]
-Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")]
-Lines = Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines come first.", min=0)]
-Since = Annotated[str | None, typer.Option("--since", metavar="DURATION", help="None that are older, such as 10m.")]
-Grep = Annotated[str | None, typer.Option("--grep", metavar="PATTERN", help="Only lines with this regular expression.")]
-AsJson = Annotated[bool, typer.Option("--json", help="With --access: the lines as they are kept, a JSON object each.")]
+Access = Annotated[bool, typer.Option("--access", help="Show the gateway's access log: one line per request.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Continue with new lines until Ctrl-C.")]
+Lines = Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines to show.", min=0)]
+Since = Annotated[str | None, typer.Option("--since", metavar="DURATION", help="Only the last DURATION, such as 10m.")]
+Grep = Annotated[str | None, typer.Option("--grep", metavar="PATTERN", help="Only lines that match this regex.")]
+AsJson = Annotated[bool, typer.Option("--json", help="With --access: print each line as a JSON object.")]
 
 
 def logs(
@@ -48,17 +48,17 @@ def logs(
     grep: Grep = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what processes printed, in the order of time; with --access, the requests that the gateway had."""
+    """Show the output of processes in chronological order, or with --access the requests that the gateway received."""
     folder = open_project(file, settings).layout.log
     wanted, earliest = _pattern(grep), _moment(since)
     try:
         if access:
             if names:
-                raise EscalaError("--access has the requests of all services; --grep chooses among them")
+                raise EscalaError("--access takes no names, as it shows all services; filter with --grep")
             show_access(folder / "access", follow=follow, lines=lines, since=earliest, wanted=wanted, as_json=as_json)
             return
         if as_json:
-            raise EscalaError("--json is for --access; what processes print is text")
+            raise EscalaError("--json works only with --access, because the output of processes is plain text")
         _show_output(folder, names or [], follow=follow, lines=lines, since=earliest, wanted=wanted)
     except KeyboardInterrupt:
         raise typer.Exit from None
@@ -70,7 +70,7 @@ def _show_output(
     watched = {path: _Tail(path) for path in _files(folder, names)}
     if not watched and not follow:
         there = ", ".join(sorted({_name(path) for path in _files(folder, [])}))
-        raise EscalaError(f"{', '.join(names)} printed nothing so far; what did is: {there or 'nothing yet'}")
+        raise EscalaError(f"{', '.join(names)} has no log yet; there are logs of: {there or 'nothing yet'}")
     stamp = datetime.fromtimestamp(since).astimezone().isoformat(timespec="milliseconds") if since else ""
     chosen = [deque(_chosen(tail.earlier(), stamp, wanted), maxlen=lines) for tail in watched.values()]
     named = [[(line, _name(path)) for line in found] for path, found in zip(watched, chosen, strict=True)]
@@ -87,7 +87,7 @@ def _show_output(
 
 
 class _Tail:
-    """A log file that grows, and is put aside when it is large enough."""
+    """A log file that grows, and is rotated when it is large enough."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -96,7 +96,7 @@ class _Tail:
         self._rest = ""
 
     def earlier(self) -> Iterator[str]:
-        """Yield all lines that are there, the oldest first; `fresh` goes on from here."""
+        """Yield all existing lines, the oldest first. `fresh` continues after them."""
         for number in (2, 1):
             aside = self._path.with_name(f"{self._path.name}.{number}")
             if aside.exists():
@@ -105,7 +105,7 @@ class _Tail:
         yield from self.fresh()
 
     def fresh(self) -> Iterator[str]:
-        """Yield the lines that came since."""
+        """Yield the lines that were written since the last call."""
         if self._file is None:
             self._open()
         yield from self._read()
@@ -114,7 +114,7 @@ class _Tail:
         except FileNotFoundError:
             return
         if changed:
-            yield from self._read()  # what came before it was put aside
+            yield from self._read()  # lines written before the rotation
             self._open()
             yield from self._read()
 
@@ -136,7 +136,7 @@ class _Tail:
 
 
 def _files(folder: Path, names: list[str]) -> list[Path]:
-    """Return the files of some processes; a service's name stands for all its replicas."""
+    """Return the log files of the named processes, or of all. A service's name means all its replicas."""
     found = [path for path in sorted(folder.glob("*.log")) if path.name != "up.log"]
     if not names:
         return found
@@ -165,7 +165,7 @@ def _pattern(grep: str | None) -> re.Pattern[str] | None:
 
 
 def _moment(since: str | None) -> float:
-    """Return the time that was so long ago; 0 for no limit."""
+    """Return the time that lies this duration ago, in seconds since the epoch; 0 for no limit."""
     try:
         return time.time() - parse_duration(since) if since is not None else 0.0
     except ValueError as error:

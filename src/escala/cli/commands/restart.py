@@ -10,7 +10,7 @@ from escala.cli.support.options import File, Settings, open_project
 from escala.control.client import Client
 from escala.control.messages import Roll
 
-Services = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE...]", help="Which ones; all unless named.")]
+Services = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE...]", help="The services. Default: all.")]
 
 
 def restart(
@@ -20,9 +20,10 @@ def restart(
     wait: Wait = True,
     timeout: Timeout = 600.0,
 ) -> None:
-    """Replace replicas by new ones, and drop no request: a new one is ready before an old one finishes and goes.
+    """Replace replicas by new ones without dropping a request: a new one is ready before an old one ends.
 
-    This is how changed code is taken over. A version that does not become ready stops it, and the old one serves on.
+    Use it to roll out changed code. If the new version does not become ready, the rollout stops, and the old one
+    continues to serve.
     """
     roll(Client(open_project(file, settings)), Roll(services or None), wait=wait, timeout=timeout)
 

@@ -25,14 +25,14 @@ User = Annotated[
 def revoke(
     file: File = None, settings: Settings = None, token: Token = None, token_id: Id = None, user: User = None
 ) -> None:
-    """Refuse a token, or all tokens of a user, from now on and after any restart."""
+    """Revoke a token, or all tokens that a user has now. They are refused from now on, also after a restart."""
     given = [name for name, value in (("--token", token), ("--id", token_id), ("--user", user)) if value]
     if len(given) != 1:
-        raise ConfigError("escala revoke", ["expected one of --token, --id and --user"])
+        raise ConfigError("escala revoke", ["expected exactly one of --token, --id and --user"])
     client = Client(open_project(file, settings))
     if user:
         client.follow(client.begin(Revoke("user", user, None)), _SECONDS)
-        out.print(f"every token that {user} has is refused; new ones are good", markup=False)
+        out.print(f"all current tokens of {user} are refused from now on; new tokens are valid", markup=False)
         return
     expires_at: float | None = None
     if token:
@@ -43,4 +43,4 @@ def revoke(
             raise ConfigError("--token", [str(error)]) from None
     assert token_id
     client.follow(client.begin(Revoke("token", token_id, expires_at)), _SECONDS)
-    out.print(f"the token {token_id} is refused", markup=False)
+    out.print(f"the token {token_id} is refused from now on", markup=False)

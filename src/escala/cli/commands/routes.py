@@ -15,11 +15,11 @@ from escala.gateway.topology.routes import ResolvedRoute
 from escala.http import methods
 from escala.units import format_duration, format_size
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line instead of a table.")]
 
 
 def routes(file: File = None, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Show which path leads to which service, and what holds on the way."""
+    """Show which path leads to which service, and which policy applies to it."""
     found = open_project(file, settings).topology.routes
     if as_json:
         for each in found:
@@ -38,7 +38,7 @@ def routes(file: File = None, settings: Settings = None, as_json: AsJson = False
 
 
 def _words(route: ResolvedRoute) -> Iterator[str]:
-    """Say what is not as it is by itself."""
+    """Yield descriptions of the settings that differ from their defaults."""
     policy, plain = route.policy, Policy()
     if policy.methods == ANY_METHOD:
         yield "any method"
@@ -52,7 +52,7 @@ def _words(route: ResolvedRoute) -> Iterator[str]:
     if policy.timeout != plain.timeout:
         yield f"timeout {format_duration(policy.timeout)}"
     if policy.max_body != plain.max_body:
-        yield f"bodies to {format_size(policy.max_body)}"
+        yield f"bodies up to {format_size(policy.max_body)}"
     if policy.cache is not None:
         yield f"cached {format_duration(policy.cache)}"
     if policy.cors is not None:

@@ -11,13 +11,16 @@ from escala.control.client import Client
 from escala.control.messages import Scale
 from escala.errors import ConfigError
 
-Wanted = Annotated[list[str], typer.Argument(metavar="SERVICE=N...", help="How many replicas a service shall have.")]
+Wanted = Annotated[list[str], typer.Argument(metavar="SERVICE=N...", help="The number of replicas for a service.")]
 
 
 def scale(
     wanted: Wanted, file: File = None, settings: Settings = None, wait: Wait = True, timeout: Timeout = 120.0
 ) -> None:
-    """Change how many replicas run: new ones get requests when they are ready, others finish theirs and go."""
+    """Change how many replicas run.
+
+    New replicas get requests once they are ready. Replicas that are no longer wanted finish their requests first.
+    """
     counts = _parse(wanted)
     client = Client(open_project(file, settings))
     begun = [client.begin(Scale(service, count)) for service, count in counts.items()]
@@ -35,7 +38,7 @@ def _parse(wanted: list[str]) -> dict[str, int]:
         if service and number.isascii() and number.isdigit():
             counts[service] = int(number)
         else:
-            problems.append(f"{word}: expected SERVICE=N, how many there are to be, such as web=3")
+            problems.append(f"{word}: expected SERVICE=N, where N is the number of replicas, such as web=3")
     if problems:
         raise ConfigError("escala scale", problems)
     return counts

@@ -18,7 +18,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 
 def status(file: File = None, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Show what runs: processes with their state and memory (PSS), replicas with their requests."""
+    """Show what runs: processes with their state and memory (PSS), services and replicas with their requests."""
     found = Client(open_project(file, settings)).status()
     if as_json:
         out.print(msgspec.json.encode(found).decode(), markup=False)
@@ -38,7 +38,7 @@ def status(file: File = None, settings: Settings = None, as_json: AsJson = False
 
 
 def _about(service: ServiceStatus) -> Iterator[str]:
-    """Say why a service has as many replicas as it has, where that is not just what the file says."""
+    """Yield why a service has its current number of replicas, if it is not fixed, and the state of its rollout."""
     if service.why:
         yield f"{service.name}: {service.replicas} of {service.min} to {service.max} replicas: {service.why}"
     if service.rollout:

@@ -11,10 +11,10 @@ from escala.cli.support.options import File, Settings, open_project
 from escala.gateway.render.render import MAX_DRAIN
 from escala.project.project import Project
 
-User = Annotated[str | None, typer.Option("--user", help="Whom it runs as; you unless given.")]
+User = Annotated[str | None, typer.Option("--user", help="The user that it runs as. Default: you.")]
 
 _UNIT = """\
-# {file}, by `escala systemd`
+# Written by `escala systemd` for {file}
 #   escala systemd | sudo tee /etc/systemd/system/escala-{name}.service
 #   sudo systemctl daemon-reload && sudo systemctl enable --now escala-{name}
 
@@ -28,15 +28,15 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=main
 ExecStart={command}
-# Takes over the file and replaces every replica, and drops no request.
+# Applies the changed escala.toml and replaces every replica, without dropping a request.
 ExecReload=/bin/kill -HUP $MAINPID
 WorkingDirectory={root}
 User={user}
 Restart=on-failure
 RestartSec=2
-# A wrong file, or another `escala up` of the same project, does not get better by trying again.
+# Trying again helps neither against an invalid file, nor if another `escala up` of the same project runs.
 RestartPreventExitStatus=2 4
-# The supervisor stops its children in their order; what is left after that is killed.
+# The supervisor stops its children in the right order. Processes that are left after that are killed.
 KillMode=mixed
 TimeoutStartSec={start}
 TimeoutStopSec={stop}
@@ -70,7 +70,7 @@ WantedBy=multi-user.target
 
 
 def systemd(file: File = None, settings: Settings = None, user: User = None) -> None:
-    """Print a hardened systemd unit for the project; it tells systemd when it is ready, and that it lives."""
+    """Print a hardened systemd unit for the project. The project notifies systemd when it is ready, and regularly."""
     out.print(unit(open_project(file, settings), user or getpass.getuser()), markup=False, end="")
 
 
@@ -81,7 +81,7 @@ def unit(project: Project, user: str) -> str:
     if project.config.gateway.tls is not None and project.config.gateway.tls.redirect is not None:
         ports.append(project.config.gateway.tls.redirect.port)
     low = "CAP_NET_BIND_SERVICE" if min(ports) < 1024 else ""
-    # As root, PostgreSQL gets a user of its own, and keys and sockets are handed to it.
+    # As root, PostgreSQL runs as a user of its own, and keys and sockets are given to that user.
     root = "CAP_SETUID CAP_SETGID CAP_CHOWN CAP_DAC_OVERRIDE CAP_KILL CAP_FOWNER" if user == "root" else ""
     return _UNIT.format(
         file=project.file,
@@ -98,7 +98,7 @@ def unit(project: Project, user: str) -> str:
 
 
 def _nearest(project: Project) -> str:
-    """Return the folder that the state folder will be made in: systemd wants what it lets through to be there."""
+    """Return the nearest existing parent of the state folder, because ReadWritePaths must exist."""
     folder = project.layout.state.parent
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent

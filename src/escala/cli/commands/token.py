@@ -16,19 +16,19 @@ from escala.project.project import Project
 from escala.units import parse_duration
 
 User = Annotated[
-    str | None, typer.Option("--user", "-u", metavar="NAME", help="Who the token speaks for; you by default.")
+    str | None, typer.Option("--user", "-u", metavar="NAME", help="The user the token is for. Default: you.")
 ]
 Scopes = Annotated[
     list[str] | None,
     typer.Option(
-        "--scope", "-s", metavar="SCOPE", help="A scope it holds. May be given again; by default all that routes name."
+        "--scope", "-s", metavar="SCOPE", help="A scope it has. May be repeated. Default: all that routes name."
     ),
 ]
 Ttl = Annotated[
     str | None,
-    typer.Option("--ttl", metavar="DURATION", help='How long it is valid, such as "15m"; auth.access_ttl by default.'),
+    typer.Option("--ttl", metavar="DURATION", help='How long it is valid, such as "15m". Default: auth.access_ttl.'),
 ]
-Curl = Annotated[bool, typer.Option("--curl", help="Print a ready curl command instead.")]
+Curl = Annotated[bool, typer.Option("--curl", help="Print a complete curl command instead.")]
 Path = Annotated[str | None, typer.Option("--path", metavar="PATH", help="The path in the curl command.")]
 
 
@@ -56,7 +56,7 @@ def issue(project: Project, user: str, scopes: list[str] | None = None, ttl: str
     try:
         seconds = parse_duration(ttl) if ttl else config.auth.access_ttl
         if seconds < 1:
-            raise ValueError("a token's times are whole seconds; expected at least 1s")
+            raise ValueError("it is too short; a token must be valid for at least 1s")
     except ValueError as error:
         raise ConfigError("--ttl", [str(error)]) from None
     granted = [word for text in scopes for word in text.split()] if scopes else list(project.topology.scopes)
@@ -64,7 +64,7 @@ def issue(project: Project, user: str, scopes: list[str] | None = None, ttl: str
 
 
 def _first_path(topology: Topology) -> str:
-    """Return a path that needs a token; any of the project's where none does."""
+    """Return the path of a route that needs a token; "/" if there is none."""
     own = [route for route in topology.routes if route.service in topology.config.services]
     needs_token = [route.settings.path for route in own if not route.policy.public]
     return next(iter(needs_token), "/")

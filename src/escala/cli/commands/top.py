@@ -28,15 +28,15 @@ from escala.errors import EscalaError
 from escala.units import format_duration, format_size
 
 EVERY = 1.0
-"""Seconds between two looks."""
+"""Seconds between two updates."""
 
 KEYS = "↑ ↓ choose   + - scale   r restart   d drain or resume   q quit"
 
 
 def top(file: File = None, settings: Settings = None) -> None:
-    """Watch a running project live: services, replicas, rates, latencies, queues, jobs. Single keys change it."""
+    """Watch a running project live: services, replicas, rates, latencies, queues, jobs. Keys scale, restart, drain."""
     if not sys.stdin.isatty() or not sys.stdout.isatty():
-        raise EscalaError("`escala top` needs a terminal; `escala status` prints once")
+        raise EscalaError("`escala top` needs a terminal; use `escala status` to print the state once")
     project = open_project(file, settings)
     client = Client(project)
     view = View(client.status())
@@ -60,20 +60,20 @@ def top(file: File = None, settings: Settings = None) -> None:
 
 @dataclass
 class View:
-    """What is on the screen."""
+    """The content of the screen."""
 
     status: Status
     chosen: int = 0
-    """Which row, of services and their replicas."""
+    """The index of the chosen row (`rows`)."""
     said: str = ""
-    """What came of the last key."""
+    """The result of the last key, as text."""
     _before: dict[str, Histogram] = field(default_factory=dict)
     _recent: dict[str, Histogram] = field(default_factory=dict)
     _asked: tuple[int, int] = (0, 0)
-    """What the shared cache had and had not, since the look before."""
+    """The hits and misses of the shared cache since the previous update."""
 
     def take(self, status: Status, histograms: dict[str, Histogram]) -> None:
-        """Show a newer state."""
+        """Take a newer status to show."""
         earlier, now = self.status.cache, status.cache
         if earlier and now and now.hits >= earlier.hits:
             self._asked = (now.hits - earlier.hits, now.misses - earlier.misses)
@@ -83,7 +83,7 @@ class View:
         self.chosen = min(self.chosen, len(self.rows()) - 1)
 
     def rows(self) -> list[tuple[ServiceStatus, ProcessStatus | None]]:
-        """Return services, each with its replicas behind it."""
+        """Return the rows: each service, followed by its replicas."""
         found: list[tuple[ServiceStatus, ProcessStatus | None]] = []
         for service in self.status.services:
             found.append((service, None))
@@ -91,7 +91,7 @@ class View:
         return found
 
     def act(self, key: str, client: Client) -> None:
-        """Do what a key stands for."""
+        """Carry out the action of a key."""
         service, process = self.rows()[self.chosen]
         self.said = ""
         if key == "up":
@@ -104,13 +104,13 @@ class View:
             self.said = f"{service.name}: {service.replicas} → {count} replicas"
         elif key == "r":
             client.begin(Roll([service.name]))
-            self.said = f"{service.name} is restarted"
+            self.said = f"{service.name} is being restarted"
         elif key == "d" and process is not None:
             name = f"{process.service}/{process.replica}"
             client.begin(Drain(name, not process.drained))
             self.said = f"{name} gets {'requests again' if process.drained else 'no new requests'}"
         elif key == "d":
-            self.said = "choose a replica to drain"
+            self.said = "choose a replica with ↑ and ↓ first: a whole service cannot be drained"
 
     def screen(self) -> RenderableType:
         status = self.status
@@ -129,7 +129,7 @@ class View:
         if status.cache is not None:
             asked = sum(self._asked)
             found = f", {self._asked[0] / asked:.0%} found" if asked else ""
-            parts.append(Text(f"shared cache: {asked:,} keys looked up since the last look{found}"))
+            parts.append(Text(f"shared cache: {asked:,} keys looked up since the last update{found}"))
         parts += [Text(line, style="red") for line in status.problems]
         parts += [Text(line) for line in about]
         parts += [Text(""), Text(self.said, style="yellow"), Text(KEYS, style="dim")]
@@ -165,12 +165,12 @@ def _milliseconds(seconds: float | None) -> str:
 
 _NAMED = {"\x1b[A": "up", "\x1bOA": "up", "\x1b[B": "down", "\x1bOB": "down", "k": "up", "j": "down"}
 _KEY = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
-"""A key as terminals send it; several may come at once."""
+"""One key as terminals send it. Several keys may arrive at once."""
 
 
 @contextmanager
 def _keys() -> Iterator["Press"]:
-    """Lend the keyboard key by key, without echo; the terminal is afterwards as it was."""
+    """Provide the keyboard key by key, without echo. Restore the terminal's settings afterwards."""
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor)
@@ -185,7 +185,7 @@ class Press:
         self._descriptor = descriptor
 
     def __call__(self, seconds: float) -> list[str]:
-        """Return the keys that are pressed within this time, as soon as there is one."""
+        """Return as soon as a key is pressed, or an empty list after `seconds`."""
         if not select.select([self._descriptor], [], [], seconds)[0]:
             return []
         pressed = _KEY.findall(os.read(self._descriptor, 64).decode(errors="ignore"))

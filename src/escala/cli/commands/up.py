@@ -17,27 +17,27 @@ from escala.supervisor.narrator import Narrator
 from escala.supervisor.supervisor import Supervisor
 
 Detach = Annotated[
-    bool, typer.Option("--detach", "-d", help="Return when everything is open; stop with `escala down`.")
+    bool, typer.Option("--detach", "-d", help="Run in the background. Return when it is open; stop with `escala down`.")
 ]
 Bind = Annotated[
     str | None,
-    typer.Option("--bind", metavar="ADDRESS", help="Where clients connect; short for --set gateway.bind=..."),
+    typer.Option("--bind", metavar="ADDRESS", help="The address for clients; short for --set gateway.bind=..."),
 ]
 Output = Annotated[
-    bool, typer.Option("--output/--no-output", help="Whether the replicas' output is shown; it is always kept.")
+    bool, typer.Option("--output/--no-output", help="Show the replicas' output here. It is logged in any case.")
 ]
 
 
 def up(
     file: File = None, settings: Settings = None, bind: Bind = None, detach: Detach = False, output: Output = True
 ) -> None:
-    """Start the project: engines, replicas, gateway. Ctrl-C drains and stops it."""
+    """Start the project: engines, replicas, gateway. Ctrl-C lets requests in flight finish, then stops it."""
     chosen = [*(settings or ()), *([f"gateway.bind={bind}"] if bind else ())]
     start(open_project(file, chosen), chosen, detach=detach, echo=output)
 
 
 def start(project: Project, settings: Sequence[str], *, detach: bool, echo: bool) -> None:
-    """Run a project in this process until it is asked to stop, or in one of its own."""
+    """Run a project until it is asked to stop: in this process, or with `detach` in the background."""
     if detach:
         start_detached(project, settings)
     else:
@@ -46,7 +46,7 @@ def start(project: Project, settings: Sequence[str], *, detach: bool, echo: bool
 
 @contextmanager
 def supervised(project: Project, *, echo: bool) -> Iterator[Supervisor]:
-    """Lend a supervisor that words its events on the console and in the project's logs."""
+    """Provide a supervisor that describes its events on the console and in the project's logs."""
     project.layout.create()
     logs = Logs(project.layout.log, Console(), echo)
     try:
@@ -62,7 +62,7 @@ async def run_project(
     echo: bool,
     beside: Callable[[Supervisor], Awaitable[None]] | None = None,
 ) -> None:
-    """Run a project until it is asked to stop; from when it is open, do something `beside`."""
+    """Run a project until it is asked to stop. Once it is open, `beside` runs concurrently."""
     with supervised(project, echo=echo) as supervisor:
         opened = asyncio.Event()
 
@@ -82,7 +82,7 @@ async def run_project(
 
 
 async def _tell(supervisor: Supervisor, settings: Sequence[str]) -> None:
-    if not out.is_terminal:  # such as the log of a service manager, or of `up --detach`
+    if not out.is_terminal:  # for example the log of a service manager, or of `up --detach`
         return
     status = await supervisor.status.take(brief=False)
     supervisor.flush()

@@ -1,1 +1,1 @@
-"""What several commands share: the console, options, tables, following work to its end."""
+"""Code that several commands share: the console, options, tables, and following an operation to its end."""

@@ -22,9 +22,12 @@ _LOOK_EVERY = 0.1
 def show_access(
     folder: Path, *, follow: bool, lines: int, since: float, wanted: re.Pattern[str] | None, as_json: bool
 ) -> None:
-    """Print the last lines of all files, of those since a moment that have what is `wanted`; then, maybe, new ones."""
+    """Print the last lines of the access log, taken from all its files.
+
+    Only lines since the time `since` count, and only those that match `wanted`. With `follow`, go on with new lines.
+    """
     if not segments(folder) and not follow:
-        raise EscalaError(f"there is no access log yet in {folder}")
+        raise EscalaError(f"there is no access log in {folder} yet; is gateway.access_log enabled?")
     last = _last(folder, lines) if not since and wanted is None else _chosen(folder, lines, since, wanted)
     for line in last:
         _show(line, as_json)
@@ -65,7 +68,7 @@ def _last(folder: Path, count: int) -> deque[bytes]:
 
 
 def _follow(folder: Path) -> Iterator[bytes]:
-    """Yield lines as they are written, through all changes of files."""
+    """Yield lines as they are written, also when a new file begins."""
     present: Path | None = next(reversed(segments(folder)), None)
     file = _open_at_end(present) if present is not None else None
     rest = b""

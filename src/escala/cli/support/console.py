@@ -1,4 +1,4 @@
-"""What the commands print with."""
+"""The console output of the commands."""
 
 from functools import partial
 
@@ -14,12 +14,12 @@ _WIDEST = 1000
 
 
 def print_table(table: Table) -> None:
-    """Print a table in its full width: what a narrow terminal wraps can be read, what is cut off cannot."""
+    """Print a table in its full width. If a narrow terminal wraps it, it can still be read; cut off, it could not."""
     width = out.measure(table, options=out.options.update(width=_WIDEST)).maximum
     _console(width=width).print(table)
 
 
 def complain(message: str) -> None:
-    """Print an error for a person: one line, or one for each problem."""
+    """Print an error for people: one line, or one line per problem."""
     err.print("[bold red]error:[/]", end=" ")
     err.print(message, markup=False)

@@ -1,4 +1,4 @@
-"""Starting in the background: a supervisor of its own session, watched until it is open or has failed."""
+"""Starts a supervisor in the background, in its own session, and watches it until it is open or has failed."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ _LOOK_EVERY = 0.1
 
 
 def start_detached(project: Project, settings: Sequence[str]) -> None:
-    """Start `escala up` in the background and return when it is open; exit with its code where it fails."""
+    """Start `escala up` in the background and return when it is open. If it fails, exit with its exit code."""
     client = Client(project)
     try:
         raise AlreadyRunning(project.name, client.status(brief=True).pid)
@@ -47,7 +47,7 @@ def start_detached(project: Project, settings: Sequence[str]) -> None:
 
 
 def _follow(process: "subprocess.Popen[bytes]", client: Client, output: Path) -> bool:
-    """Show what the supervisor prints until it is open, or has ended instead; return whether it is open."""
+    """Show the supervisor's output until it is open or has ended; return whether it is open."""
     with output.open(encoding="utf-8", errors="replace") as lines:
         while True:
             ended = process.poll() is not None

@@ -1,4 +1,4 @@
-"""Operations of a running project, followed to their end with a line at each step."""
+"""Follows operations of a running project to their end, and prints a line for each step."""
 
 import time
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from escala.cli.support.console import out
 from escala.control.messages import OperationStatus
 from escala.units import format_duration
 
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Whether to return only when it is done.")]
-Timeout = Annotated[float, typer.Option(help="Seconds to wait; what is under way goes on after that.", min=1)]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the operation is done, or return at once.")]
+Timeout = Annotated[float, typer.Option(help="Seconds to wait. After that, the operation continues.", min=1)]
 
 
 def steps() -> Callable[[OperationStatus], None]:
-    """Return what prints the steps of an operation, each once."""
+    """Return a function that prints the steps of an operation, each of them once."""
     shown: list[str] = []
 
     def show(status: OperationStatus) -> None:
@@ -27,5 +27,5 @@ def steps() -> Callable[[OperationStatus], None]:
 
 
 def took(status: OperationStatus) -> str:
-    """Say how long an operation took."""
+    """Return how long an operation took, as text."""
     return format_duration((status.ended_at or time.time()) - status.started_at)

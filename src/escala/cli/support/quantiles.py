@@ -1,4 +1,4 @@
-"""Quantiles of durations by service, out of the gateway's histograms by route (`/metrics/routes`)."""
+"""Quantiles of durations per service, computed from the gateway's histograms per route (`/metrics/routes`)."""
 
 import http.client
 import re
@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 from escala.gateway.topology.topology import Topology
 
 Histogram = dict[float, int]
-"""Requests that took at most so many seconds."""
+"""For each upper bound in seconds, how many requests took at most that long."""
 
 _BUCKET = re.compile(r'escala_route_duration_seconds_bucket\{route="((?:[^"\\]|\\.)*)",le="([^"]+)"\} (\d+)')
 _SECONDS = 1.0
 
 
 def read(metrics: str, topology: Topology) -> dict[str, Histogram]:
-    """Return what the collector has counted, by service; nothing where it does not answer."""
+    """Return the collector's histograms, per service; an empty dictionary if it does not answer."""
     place = urlsplit(metrics)
     connection = http.client.HTTPConnection(place.hostname or "", place.port or 80, timeout=_SECONDS)
     try:
@@ -36,14 +36,17 @@ def read(metrics: str, topology: Topology) -> dict[str, Histogram]:
 
 
 def since(before: Mapping[float, int], now: Mapping[float, int]) -> Histogram:
-    """Return what came between two looks; all of it where the collector has begun anew."""
+    """Return the requests between two readings. If the collector has restarted in between, return all of `now`."""
     if any(now.get(bound, 0) < count for bound, count in before.items()):
         return dict(now)
     return {bound: count - before.get(bound, 0) for bound, count in now.items()}
 
 
 def quantile(histogram: Mapping[float, int], share: float) -> float | None:
-    """Return the seconds that this share of requests took at most, evenly spread within a bucket; None for none."""
+    """Return the duration in seconds that this share of the requests did not exceed; None if there are no requests.
+
+    Within a bucket, requests are assumed to be evenly spread.
+    """
     bounds = sorted(histogram)
     total = histogram[bounds[-1]] if bounds else 0
     if not total:

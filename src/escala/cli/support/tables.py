@@ -1,4 +1,4 @@
-"""Tables of what runs."""
+"""Tables that show what runs."""
 
 from rich.table import Table
 
@@ -22,7 +22,7 @@ _STYLES = {
 
 
 def status_table(status: Status) -> Table:
-    """Return a row for each process: service, replica, address, pid, state, restarts, uptime, memory."""
+    """Return a table with a row per process: service, replica, address, pid, state, restarts, uptime, memory."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("SERVICE", "REPLICA", "ADDRESS"):
         table.add_column(heading, no_wrap=True)
@@ -34,7 +34,10 @@ def status_table(status: Status) -> Table:
 
 
 def traffic_table(status: Status) -> Table:
-    """Return a row for each service and each of its replicas: requests in flight, waiting, a second, all, errors."""
+    """Return a table with a row per service and per replica.
+
+    Its columns are requests in flight, waiting, per second and in total, and errors.
+    """
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("REPLICA", no_wrap=True)
     for heading in ("IN FLIGHT", "WAITING", "PER SECOND", "REQUESTS", "ERRORS"):
@@ -60,7 +63,7 @@ def styled_state(process: ProcessStatus) -> str:
 
 
 def total_memory(status: Status) -> int:
-    """Return the memory of all processes and the supervisor, in bytes."""
+    """Return the total memory of all processes and the supervisor in bytes."""
     return sum(process.memory or 0 for process in status.processes) + (status.memory or 0)
 
 

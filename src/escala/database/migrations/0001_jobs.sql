@@ -1,4 +1,4 @@
--- Jobs. What still has to be done is apart from what is done, so that the table that is claimed from stays small.
+-- Jobs. Unfinished and finished jobs are in separate tables, so that the table from which workers claim stays small.
 
 create table escala.job (
     id           uuid primary key default gen_random_uuid(),
@@ -7,11 +7,11 @@ create table escala.job (
     arguments    jsonb not null,
     state        text not null default 'waiting' check (state in ('waiting', 'running')),
     run_at       timestamptz not null default now(),
-    attempt      integer not null default 0,    -- grows with every claim: with owner, what a write must show
-    failures     integer not null default 0,    -- attempts that raised
-    retries      integer not null,              -- failures that are forgiven
-    crashes      integer not null default 0,    -- attempts whose process vanished
-    owner        uuid,                          -- names a start of a worker process, never a host
+    attempt      integer not null default 0,    -- incremented by every claim; a write must pass it with the owner
+    failures     integer not null default 0,    -- attempts that raised an exception or timed out
+    retries      integer not null,              -- failures after which it is tried again
+    crashes      integer not null default 0,    -- attempts whose worker process died or was cut off
+    owner        uuid,                          -- identifies one start of a worker process, never a host
     lease_until  timestamptz,
     progress     real not null default 0,       -- 0 to 1
     message      text not null default '',

@@ -1,5 +1,5 @@
--- What the gateway refuses although its signature and times are good. A row is of use until the last token that it
--- concerns has expired by itself.
+-- Tokens that the gateway refuses although their signature and times are valid. A row is needed only until the last
+-- token that it concerns has expired.
 create table escala.revocation (
     kind       text        not null check (kind in ('token', 'user')),
     value      text        not null,           -- the token's jti, or the user's sub

@@ -1,4 +1,4 @@
-"""The certificates that a configuration names: whether they are there, and HAProxy takes them."""
+"""Checks that the certificates a configuration names exist and that HAProxy accepts them."""
 
 import tempfile
 from pathlib import Path
@@ -12,21 +12,21 @@ _IN_FRONTEND = " in section 'frontend' : "
 
 
 def find(root: Path, config: Config) -> Path | None:
-    """Return the file or folder of the certificates, None without TLS; raise EngineFailed where it is not there."""
+    """Return the file or folder of the certificates, None without TLS; raise EngineFailed if it does not exist."""
     if config.gateway.tls is None:
         return None
     path = root / config.gateway.tls.certificates.expanduser()
     if not path.exists():
-        raise EngineFailed("HAProxy", f"gateway.tls.certificates: there is no {path}; see `escala cert`")
+        raise EngineFailed("HAProxy", f"gateway.tls.certificates: {path} does not exist; see `escala cert`")
     return path
 
 
 def require(root: Path, config: Config, binary: Path) -> None:
-    """Raise EngineFailed, with HAProxy's words, where the certificates are missing or not to be used. Blocking."""
+    """Raise EngineFailed with HAProxy's message if the certificates are missing or unusable. Blocking."""
     path = find(root, config)
     if path is None:
         return
-    bind = f"bind 127.0.0.1:1 ssl crt {quoted(str(path))}"  # nothing is bound to check a configuration
+    bind = f"bind 127.0.0.1:1 ssl crt {quoted(str(path))}"  # a configuration check binds nothing
     text = f"frontend tls\n    mode http\n    timeout client 1s\n    {bind}\n"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "haproxy.cfg"

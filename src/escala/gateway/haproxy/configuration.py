@@ -1,4 +1,4 @@
-"""HAProxy's configuration on disk: rendered, checked by HAProxy, put in place, and taken back where it is refused."""
+"""HAProxy's configuration on disk: rendered, checked by HAProxy, put in place, and restored if a reload fails."""
 
 import asyncio
 import shutil
@@ -27,12 +27,12 @@ from escala.project.layout import Layout
 HOLD = Path(__file__).with_name("hold.lua")
 
 STOP_SECONDS = 10.0
-"""How long requests in flight may take to end when the gateway stops."""
+"""How long in-flight requests may take to finish when the gateway stops."""
 
 
 @dataclass(frozen=True)
 class Bindings:
-    """What HAProxy binds, as its configuration names it: inherited sockets ("fd@N") or addresses."""
+    """The listeners of HAProxy, as written in its configuration: inherited sockets ("fd@N") or addresses."""
 
     bind: str
     admin: str
@@ -42,33 +42,38 @@ class Bindings:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the gateway is to be."""
+    """The desired state of the gateway."""
 
     topology: Topology
     servers: Mapping[str, Sequence[Server]]
-    """The replicas of each service at this moment."""
+    """The current replicas of each service."""
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """The configuration that HAProxy has."""
+    """The configuration that HAProxy currently runs."""
 
     number: int
-    """Of its folder."""
+    """The number of its folder."""
     topology: Topology | None
-    """None before the first one."""
+    """None before the first configuration is written."""
     known: dict[tuple[str, int], Endpoint]
-    """By service and number, where the replicas listen that HAProxy knows: from its configuration, or added since."""
+    """The endpoint of each replica that HAProxy knows, by service and number.
+
+    A replica is known if the configuration contains it, or if it was added through the Runtime API since then.
+    """
 
     def backends(self, service: str) -> tuple[Backend, ...]:
-        """Return the backends of a service; none for one that it does not have."""
+        """Return the backends of a service, or an empty tuple if this configuration does not have the service."""
         return self.topology.backends.get(service, ()) if self.topology else ()
 
 
 class Configuration:
-    """Each configuration has a folder of its own for the files that it names, so a refused one has touched nothing.
+    """Writes HAProxy's configuration, and knows which one is deployed.
 
-    One lock is around all that writes: HAProxy may die, and be prepared again, in the middle of a reload.
+    Each configuration keeps the files it refers to in its own folder. So a refused one does not affect the running one.
+
+    One lock guards all writes, because HAProxy may die in the middle of a reload. `prepare` then runs again.
     """
 
     def __init__(self, root: Path, layout: Layout, revocations: Revocations, runtime: RuntimeApi) -> None:
@@ -83,23 +88,23 @@ class Configuration:
         self.deployed = Deployed(0, None, {})
 
     def find_binary(self, setting: Path | None) -> Path:
-        """Find HAProxy, once; raise EngineMissing where there is none."""
+        """Return the HAProxy binary, searching only once; raise EngineMissing if there is none."""
         if self._binary is None:
             self._binary = haproxy.find(setting)
         return self._binary
 
     def listen(self, bindings: Bindings, log: int | None) -> None:
-        """Set what HAProxy binds, and the descriptor of the pipe for its access log. Call it before the first start."""
+        """Set HAProxy's listeners and the descriptor of its access log pipe. Call this before the first start."""
         self._bindings = bindings
         self._log = log
 
     def require_certificates(self, topology: Topology) -> None:
-        """Raise EngineFailed where certificates are missing, or HAProxy refuses them. Blocking."""
+        """Raise EngineFailed if certificates are missing or HAProxy refuses them. Blocking."""
         binary = self.find_binary(topology.config.engines.haproxy.binary)
         certificates.require(self._root, topology.config, binary)
 
     async def prepare(self, plan: Plan) -> ProcessSpec:
-        """Write the configuration, let HAProxy check it, and return what to run."""
+        """Write the configuration, let HAProxy check it, and return the process to start."""
         async with self._lock:
             self.deployed = await asyncio.to_thread(self._write, plan)
         return haproxy.process(
@@ -111,14 +116,14 @@ class Configuration:
         )
 
     async def check(self, plan: Plan) -> None:
-        """Raise EngineFailed, with HAProxy's words, where it would refuse a plan. Changes nothing that is in use."""
+        """Raise EngineFailed with HAProxy's message if it would refuse a plan. Nothing in use is changed."""
         async with self._lock:
             await asyncio.to_thread(self._try, plan)
 
     async def reload(self, plan: Plan, commit: Callable[[], None]) -> None:
-        """Let a new worker take over with a plan; raise where it cannot, with everything as it was.
+        """Let a new worker take over with a plan; if it cannot, raise and leave everything unchanged.
 
-        `commit` is called in the moment in which the plan holds: a HAProxy that dies after it comes back with the plan.
+        `commit` is called as soon as the plan is in effect. If HAProxy dies after that, it restarts with the new plan.
         """
         async with self._lock:
             before = await asyncio.to_thread(self._file.read_text, encoding="utf-8")
@@ -133,7 +138,7 @@ class Configuration:
             await asyncio.to_thread(self._tidy)
 
     async def enforce_revocations(self) -> None:
-        """Refuse from now on what is revoked: the maps first, then the remembered tokens."""
+        """Refuse revoked tokens from now on: update the maps first, then clear the table of verified tokens."""
         tokens, users = self._revocations.maps()
         await self._runtime.set_map(self._revoked_tokens.name, tokens)
         await self._runtime.set_map(self._revoked_users.name, users)
@@ -148,7 +153,7 @@ class Configuration:
     def _file(self) -> Path:
         return self._layout.gateway / "haproxy.cfg"
 
-    # The same for all configurations: workers that an earlier reload left are told of revocations by these names too.
+    # These names are the same in all configurations. So revocations also reach old workers left from an earlier reload.
 
     @property
     def _revoked_tokens(self) -> Path:
@@ -167,7 +172,7 @@ class Configuration:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _write(self, plan: Plan) -> Deployed:
-        """Lay out a configuration beside the present one, let HAProxy check it, and put it in place."""
+        """Write a configuration next to the current one, let HAProxy check it, and put it in place."""
         number = self.deployed.number + 1
         folder = self._layout.gateway / str(number)
         shutil.rmtree(folder, ignore_errors=True)
@@ -182,7 +187,7 @@ class Configuration:
         return Deployed(number, plan.topology, known)
 
     def _lay_out(self, plan: Plan, folder: Path) -> Path:
-        """Write a configuration and the files that it names into `folder`; return its path."""
+        """Write a configuration and the files it refers to into `folder`; return the configuration's path."""
         folder.mkdir(mode=0o700)
         tokens, users = self._revocations.maps()
         write_atomically(folder / "routes.map", routes_map(plan.topology))
@@ -231,7 +236,7 @@ class Configuration:
         return tuple(keys)
 
     def _tidy(self) -> None:
-        """Remove the files of configurations that no worker reads any more: they are read once, at the start."""
+        """Remove the files of earlier configurations; workers read them only once, when they start."""
         for folder in self._layout.gateway.iterdir():
             if folder.is_dir() and folder.name != str(self.deployed.number):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""From HAProxy's words about its configuration to the setting of escala.toml that caused them."""
+"""Maps HAProxy's messages about its configuration to the setting in escala.toml that caused them."""
 
 import re
 
@@ -18,7 +18,10 @@ _IN_BACKEND = {
 
 
 def setting(words: str, text: str) -> str | None:
-    """Return the key whose value stands in the line that `words` complain of; None where no line is named."""
+    """Return the escala.toml key behind the line that a message refers to; None if there is no such key or line.
+
+    `words` is HAProxy's message, and `text` is the configuration.
+    """
     place = _PLACE.search(words)
     lines = text.splitlines()
     if place is None or not 1 <= int(place[1]) <= len(lines):
@@ -38,6 +41,6 @@ def setting(words: str, text: str) -> str | None:
 
 
 def explained(words: str, text: str) -> str:
-    """Return HAProxy's words with the setting before them, where it is known."""
+    """Return HAProxy's message, prefixed with the setting that caused it if that is known."""
     found = setting(words, text)
     return f"{found}: {words}" if found else words

@@ -1,7 +1,8 @@
--- Hold a request while its service has no replica, until one is ready or the time is up (services with min = 0).
+-- For services with min = 0: hold a request while its service has no replica. The wait ends when a replica is ready
+-- or when the time limit is reached.
 -- HAProxy Lua API: http://www.arpalert.org/src/haproxy-lua-api/2.8/ (register_action, msleep, now).
 
-local PAUSE = 20 -- milliseconds between two looks; the request sleeps, the worker does not
+local PAUSE = 20 -- milliseconds between two checks; only this request sleeps, not the HAProxy worker
 
 local function clock()
     local now = core.now()

@@ -1,7 +1,7 @@
-"""What HAProxy is told while it runs: which replicas there are, their state, revocations; and what it counts.
+"""Keeps the running HAProxy up to date with replicas, their state and revocations, and reads its counters.
 
-One thing at a time, and never during a reload. While HAProxy is down it is told nothing: its next configuration is
-rendered from the replicas of that moment.
+Changes are sent one at a time, and never during a reload. While HAProxy is down, nothing is sent. Its next
+configuration is rendered from the replicas that exist at that time.
 """
 
 import asyncio
@@ -20,14 +20,17 @@ from escala.gateway.topology.servers import Server
 
 _POLL_EVERY = 0.05
 _QUIET_SECONDS = 0.5
-"""Without a request, after which no client counts as active: who asks within it is told that the connection ends."""
+"""How long no request must arrive before clients count as inactive.
+
+A client that sends a request within this time learns from the answer that the connection is closing.
+"""
 _REVOKE_SECONDS = 20.0
 _REMOVE_TRIES = 50
 _REMOVE_PAUSE = 0.1
 
 
 class Membership:
-    """`servers` returns the replicas of each service at this moment."""
+    """Announces replicas to HAProxy; the callback `servers` returns the current replicas of each service."""
 
     def __init__(
         self,
@@ -46,10 +49,10 @@ class Membership:
         self._meter = TrafficMeter()
         self._reading = asyncio.Lock()
 
-    # HAProxy comes and goes
+    # HAProxy starts and stops
 
     async def opened(self) -> None:
-        """Announce what changed while HAProxy was starting; from now on each change is announced as it happens."""
+        """Announce the changes since HAProxy began to start; from now on, announce each change as it happens."""
         async with self._turn:
             self._listening = True
             await self._catch_up()
@@ -60,9 +63,9 @@ class Membership:
         self._open.clear()
 
     async def reload(self, plan: Callable[[], Plan], commit: Callable[[], None] = lambda: None) -> None:
-        """Let HAProxy take over a plan; raise EscalaError where it refuses, with everything as it was.
+        """Reload HAProxy with a plan; if it refuses, raise EscalaError and leave everything unchanged.
 
-        `plan` is asked when it is this change's turn; `commit` is called in the moment in which the plan holds.
+        `plan` is called once earlier changes are done. `commit` is called as soon as the plan is in effect.
         """
         async with self._turn:
             try:
@@ -71,17 +74,17 @@ class Membership:
                 raise EngineFailed("HAProxy", f"was not reloaded ({str(error) or type(error).__name__})") from error
             await self._catch_up()
 
-    # Replicas come and go
+    # Replicas are added and removed
 
     async def update(self, service: str, server: Server) -> None:
-        """Announce a replica as it is now, also if HAProxy has never heard of it."""
+        """Announce the current state of a replica, even if HAProxy does not know the replica yet."""
         async with self._turn:
             if self._listening:
                 with self._reported(service, server.number):
                     await self._announce(service, server)
 
     async def remove(self, service: str, number: int) -> None:
-        """Remove a replica that has ended, once the connections to it are gone."""
+        """Remove a replica whose process has ended, as soon as all connections to it are closed."""
         for tries_left in reversed(range(_REMOVE_TRIES)):
             async with self._turn:
                 if not self._listening:
@@ -97,16 +100,16 @@ class Membership:
             await asyncio.sleep(_REMOVE_PAUSE)
 
     async def until_idle(self, service: str, number: int, seconds: float) -> None:
-        """Return when a replica has no request any more, or when its time is up."""
+        """Return when a replica has no more requests, or after `seconds`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while await self._is_busy(service, number):  # noqa: ASYNC110 - HAProxy tells nobody
+                while await self._is_busy(service, number):  # noqa: ASYNC110 - HAProxy sends no event
                     await asyncio.sleep(_POLL_EVERY)
 
     async def until_quiet(self, seconds: float) -> None:
-        """Return when the gateway, asked to stop, has handled no request for a moment, or when time is up.
+        """Return when the stopping gateway has had no request for a moment, or after `seconds`.
 
-        HAProxy by itself would wait for clients that keep idle connections as well.
+        HAProxy alone would also wait for clients that keep idle connections open.
         """
         reported = False
         quiet_since = time.monotonic()
@@ -122,32 +125,32 @@ class Membership:
                         reported = True
 
     async def traffic(self) -> list[Traffic]:
-        """Return what HAProxy counts, with totals that no reload resets; nothing while it is down."""
+        """Return HAProxy's counters, with totals that survive reloads; an empty list while HAProxy is down."""
         if self._listening:
             with contextlib.suppress(OSError, EscalaError):
                 return await self._counted()
         return []
 
     async def _counted(self) -> list[Traffic]:
-        async with self._reading:  # in their order: the meter compares each reading with the one before
+        async with self._reading:  # one reading at a time: the meter compares each with the previous one
             return self._meter.add(await self._runtime.traffic())
 
     async def revoke(self) -> None:
-        """Enforce revocations; raise where HAProxy does not take them, or does not come back in time."""
+        """Enforce revocations; raise if HAProxy refuses them, or if it is down and does not restart in time."""
         async with asyncio.timeout(_REVOKE_SECONDS):
             await self._open.wait()
             async with self._turn:
                 await self._configuration.enforce_revocations()
 
     async def _inflight(self) -> int | None:
-        """Return the requests that all services have; None where HAProxy does not say."""
+        """Return the number of in-flight requests of all services; None if HAProxy does not answer."""
         try:
             return sum(each.inflight for each in await self._counted() if not each.server)
         except (OSError, EscalaError):
             return None
 
     async def _is_busy(self, service: str, number: int) -> bool:
-        """Whether a replica has requests, as far as is known: no answer is no reason to end it."""
+        """Whether a replica has requests; without an answer from HAProxy it counts as busy, and is not ended early."""
         where = (service, str(number))
         async with self._turn:
             try:
@@ -160,14 +163,14 @@ class Membership:
     # The commands
 
     async def _catch_up(self) -> None:
-        """Announce all replicas; revocations wait for HAProxy by themselves (`revoke`)."""
+        """Announce all replicas. Revocations are not sent here: `revoke` itself waits for HAProxy."""
         for service, servers in self._servers().items():
             for server in servers:
                 with self._reported(service, server.number):
                     await self._announce(service, server)
 
     async def _announce(self, service: str, server: Server) -> None:
-        """Bring HAProxy's view of a replica up to date; a service that it does not have yet comes by a reload."""
+        """Bring HAProxy's view of a replica up to date. A service that HAProxy does not know yet needs a reload."""
         if server.state == "ready":
             await self._add(service, server)
         if (service, server.number) in self._configuration.deployed.known:
@@ -175,7 +178,7 @@ class Membership:
                 await self._runtime.apply(backend.name, server, inflight(server, backend.balance))
 
     async def _add(self, service: str, server: Server) -> None:
-        """Add a replica to the backends of its service, unless it is there."""
+        """Add a replica to the backends of its service, unless it is already there."""
         deployed = self._configuration.deployed
         if deployed.topology is None or service not in deployed.topology.backends:
             return
@@ -183,7 +186,8 @@ class Membership:
         if before is not None:
             if before == server.endpoint or (isinstance(before, Address) and isinstance(server.endpoint, Address)):
                 return
-            await self._remove(service, server.number)  # HAProxy cannot move one from a port to a socket, or back
+            # HAProxy cannot change a server from a port to a socket, or back.
+            await self._remove(service, server.number)
         settings = deployed.topology.services[service]
         for backend in deployed.backends(service):
             await self._runtime.add(backend.name, server, server_options(server, settings, backend.balance))
@@ -198,7 +202,7 @@ class Membership:
 
     @contextlib.contextmanager
     def _reported(self, service: str, number: int) -> Iterator[None]:
-        """Report what HAProxy refuses about one replica; the others go on."""
+        """Report an error with one replica instead of raising it, so that the other replicas are still handled."""
         try:
             yield
         except (OSError, EscalaError) as error:

@@ -1,24 +1,24 @@
-"""Which tokens are revoked, as the gateway's maps have it."""
+"""Revoked tokens, as entries of the gateway's maps."""
 
 import hashlib
 from dataclasses import dataclass, field
 
 
 def digest(text: str) -> str:
-    """Return the key of an identifier in a map: HAProxy's ``sha2(256),hex``."""
+    """Return the map key of an identifier, computed like HAProxy's ``sha2(256),hex``."""
     return hashlib.sha256(text.encode()).hexdigest().upper()
 
 
 @dataclass
 class Revocations:
-    """Loaded from PostgreSQL before the gateway takes traffic, and whenever there is a new one."""
+    """All revocations: loaded from PostgreSQL before the gateway accepts traffic, and after each new revocation."""
 
     tokens: frozenset[str] = field(default_factory=frozenset)
-    """The `jti` of tokens."""
+    """The `jti` of each revoked token."""
     users: dict[str, int] = field(default_factory=dict)
-    """A `sub`, and the second since the epoch at or before which its tokens were made that are revoked."""
+    """By `sub`, a time in seconds since the epoch; tokens issued at or before it are revoked."""
 
     def maps(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the entries of both maps."""
+        """Return the entries of both maps: revoked tokens, then revoked users."""
         tokens = {digest(token): "1" for token in self.tokens}
         return tokens, {digest(user): str(since) for user, since in self.users.items()}

@@ -1,6 +1,6 @@
-"""HAProxy's RuntimeApi API (Management Guide, section 9.3): changes to the running gateway without a reload.
+"""HAProxy's Runtime API (Management Guide, section 9.3): changes to the running gateway without a reload.
 
-Commands go through the master, so that they reach the workers that an earlier reload left finishing their requests too.
+Commands go through the master. So they also reach old workers, which finish their requests after a reload.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from escala.gateway.topology.servers import Server
 
 _TIMEOUT = 5.0
 _PATIENCE = 0.5
-"""Seconds for a worker that an earlier reload left: what it is asked while it ends is never answered."""
+"""Seconds to wait for an old worker left from a reload. A command that it receives while it ends is never answered."""
 _RELOAD_TIMEOUT = 30.0
 
 
 class _WorkerGone(ConnectionError):
-    """The worker that a command was for has ended."""
+    """The worker that should have run a command has ended."""
 
 
 class RuntimeApi:
-    """A client of the master's socket. Raises OSError while HAProxy is away, RuntimeRefused where it says no."""
+    """A client of the master's socket. Raises OSError while HAProxy is down, RuntimeRefused if it refuses a command."""
 
     def __init__(self, master: Path) -> None:
         self.master = master
@@ -38,24 +38,24 @@ class RuntimeApi:
         return await self._of_worker((await self._workers())[0], text)
 
     async def everywhere(self, text: str) -> list[str]:
-        """Send one command to all workers; return their answers, the present one's first."""
+        """Send one command to all workers; return their answers, the current worker's first."""
         present, *old = await self._workers()
         return [await self._of_worker(present, text), *await self._answers(old, text)]
 
     async def reload(self) -> None:
-        """Let a new worker take over with the configuration as it is on disk; raise ReloadRefused where none can."""
+        """Start a new worker with the configuration on disk; raise ReloadRefused if it cannot take over."""
         answer = await self._ask("reload", _RELOAD_TIMEOUT)
         head, _, words = answer.partition("\n")
         if head.strip() != "Success=1":
-            raise ReloadRefused(" / ".join(alerts(words)) or answer or "nothing")
+            raise ReloadRefused(" / ".join(alerts(words)) or answer or "no answer")
 
     async def apply(self, backend: str, server: Server, inflight: int) -> None:
-        """Let so many requests go to a replica that is ready, and send nothing new to one that is not."""
+        """Allow a ready replica `inflight` requests at a time; send no new ones to a replica that is not ready."""
         where = f"{backend}/{server.name}"
         if server.state != "ready":
             await self._set(f"set server {where} state {server.state}")
             return
-        if isinstance(server.endpoint, Address):  # a socket has its replica's number, and so never changes
+        if isinstance(server.endpoint, Address):  # a socket's path contains the replica's number, so it never changes
             await self._move(where, server.endpoint)
         await self._set(f"set server {where} weight {server.weight}")
         await self._set(f"set maxconn server {where} {inflight}")
@@ -69,24 +69,25 @@ class RuntimeApi:
             raise RuntimeRefused(command, answer)
 
     async def add(self, backend: str, server: Server, options: str) -> None:
-        """Make a replica known, without requests for now."""
+        """Add a replica, which gets no requests yet."""
         where = f"{backend}/{server.name}"
         endpoint = escaped(located(server.endpoint))
         answer = await self.command(f"add server {where} {endpoint} {options}")
-        if "New server registered" not in answer and "Already exists" not in answer:  # from a try that broke off
+        if "New server registered" not in answer and "Already exists" not in answer:  # from an interrupted attempt
             raise RuntimeRefused(f"add server {where}", answer)
         await self._set(f"enable health {where}")
 
     async def remove(self, backend: str, name: str) -> None:
-        """Forget a replica; its process has ended. Refused while a connection to it is still there, for moments."""
+        """Remove a replica whose process has ended. HAProxy briefly refuses while a connection to it is still open."""
         where = f"{backend}/{name}"
         await self.everywhere(f"set server {where} state maint")
         answer = await self.command(f"del server {where}")
-        if "deleted" not in answer and "No such server" not in answer:  # from a try that got as far as another backend
+        # An earlier attempt that failed at a later backend may have removed it from this one already.
+        if "deleted" not in answer and "No such server" not in answer:
             raise RuntimeRefused(f"del server {where}", answer)
 
     async def traffic(self) -> dict[int, list[Traffic]]:
-        """Return what each worker counts, by its process id, the present one first."""
+        """Return each worker's counters by process id, the current worker first."""
         present, old = await self._processes()
         if not present and not old:
             raise ConnectionError("HAProxy has no worker")
@@ -97,7 +98,7 @@ class RuntimeApi:
         return found
 
     async def set_map(self, file: str, entries: dict[str, str]) -> None:
-        """Bring a map to exactly these entries, in every worker; what is there already costs nothing."""
+        """Make a map contain exactly these entries in every worker; only differences are sent."""
         for pid in await self._workers():
             with contextlib.suppress(_WorkerGone):
                 rows = (line.split() for line in (await self._of_any_worker(pid, f"show map {file}")).splitlines())
@@ -109,13 +110,13 @@ class RuntimeApi:
                     await self._quietly(pid, f"del map {file} {key}")
 
     async def forget_tokens(self) -> None:
-        """Let every token be verified again."""
+        """Forget all verified tokens, so that each one is verified again."""
         for pid in await self._workers():
             with contextlib.suppress(_WorkerGone):
                 await self._quietly(pid, f"clear table {TABLE}")
 
     async def _quietly(self, pid: int, text: str) -> None:
-        """Send a command that answers nothing when it was done."""
+        """Send a command to one worker; raise RuntimeRefused unless the answer is empty, which means success."""
         answer = await self._of_any_worker(pid, text)
         if answer:
             raise RuntimeRefused(text, answer)
@@ -126,14 +127,14 @@ class RuntimeApi:
             raise RuntimeRefused(text, answer)
 
     async def _workers(self) -> list[int]:
-        """Return the workers' process ids, the present one first; raise ConnectionError where there is none."""
+        """Return the workers' process ids, the current one first; raise ConnectionError if there is no current one."""
         present, old = await self._processes()
         if not present:
             raise ConnectionError("HAProxy has no worker yet")
         return [*present, *old]
 
     async def _processes(self) -> tuple[list[int], list[int]]:
-        """Return the process ids of the present worker, if there is one, and of those that earlier reloads left."""
+        """Return the process ids of the current worker, if there is one, and of old workers left from reloads."""
         kind, workers, old = "", list[int](), list[int]()
         for line in (await self._ask("show proc")).splitlines():
             if line.startswith("#"):
@@ -145,7 +146,7 @@ class RuntimeApi:
         return workers, old
 
     async def _answers(self, pids: Sequence[int], text: str) -> list[str]:
-        """Return what workers answer, without those that end meanwhile."""
+        """Return the workers' answers, skipping workers that end in the meantime."""
         answers = []
         for pid in pids:
             with contextlib.suppress(_WorkerGone):
@@ -153,7 +154,7 @@ class RuntimeApi:
         return answers
 
     async def _of_any_worker(self, pid: int, text: str) -> str:
-        """Ask a worker that may be about to end: again and again, until it answers or is gone."""
+        """Send a command to a worker that may be about to end; retry until it answers or is gone."""
         end = time.monotonic() + _TIMEOUT
         while True:
             try:
@@ -175,7 +176,7 @@ class RuntimeApi:
             reader, writer = await asyncio.open_unix_connection(self.master)
             try:
                 writer.write(f"{text}\n".encode())
-                writer.write_eof()  # the master goes on listening for commands otherwise
+                writer.write_eof()  # otherwise the master keeps waiting for more commands
                 return (await reader.read()).decode().strip()
             finally:
                 writer.close()

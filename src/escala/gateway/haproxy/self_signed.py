@@ -14,7 +14,7 @@ from escala.http.host_names import LABEL
 
 
 def self_signed(hosts: Sequence[str], days: int) -> str:
-    """Return certificate and key as PEM for host names and addresses; raise ValueError for what is none."""
+    """Return certificate and key as PEM for host names and addresses; raise ValueError for an invalid one."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
     now = datetime.datetime.now(datetime.UTC)
@@ -45,5 +45,5 @@ def _name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         if not _HOST.fullmatch(host):
-            raise ValueError(f"{host!r} is no host name and no address") from None
+            raise ValueError(f"{host!r} is neither a host name nor an address") from None
         return x509.DNSName(host)

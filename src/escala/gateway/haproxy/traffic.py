@@ -1,4 +1,4 @@
-"""What HAProxy counts for replicas and services, kept through reloads: each worker counts from zero."""
+"""HAProxy's counters for replicas and services. Totals are kept across reloads, as each new worker starts at zero."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from escala.gateway.topology.backend_names import service_of
 
 @dataclass(frozen=True)
 class Traffic:
-    """Of a replica (`server` "1") or a service (`server` ""), in all its backends."""
+    """The traffic of a replica (`server` "1") or a service (`server` ""), summed over all its backends."""
 
     service: str
     server: str
@@ -22,21 +22,21 @@ class Traffic:
     """Requests in the last second."""
     requests: int
     errors: int
-    """Answers 5xx, and connections and answers that failed."""
+    """5xx answers, failed connections and failed answers."""
     answers: int
-    """Requests whose answer has begun."""
+    """Requests whose answer has started."""
     full: bool
-    """Whether a replica has as many requests as it gets at a time, in some backend."""
+    """Whether a replica has reached its in-flight limit in at least one backend."""
     milliseconds: int
-    """Of an average answer, over the last 1,024."""
+    """The average time of an answer, over the last 1,024."""
 
 
 def parse(answer: str) -> list[Traffic]:
     """Read HAProxy's ``show stat`` (Management Guide, section 9.1): one entry for each replica and service."""
     found: dict[tuple[str, str], Traffic] = {}
     for row in csv.DictReader(io.StringIO(answer.removeprefix("# "))):
-        if row.get("lastchg") is None:  # cut off, as the worker ended while it answered
-            raise ConnectionError("HAProxy broke off its answer")
+        if row.get("lastchg") is None:  # truncated: the worker ended while it answered
+            raise ConnectionError("HAProxy's answer was cut off")
         if row["svname"] != "FRONTEND":
             seen = _traffic(row)
             before = found.get((seen.service, seen.server))
@@ -45,16 +45,16 @@ def parse(answer: str) -> list[Traffic]:
 
 
 class TrafficMeter:
-    """Adds up what workers count, so that no figure falls when a reload brings a worker that begins at zero."""
+    """Adds up the workers' counters, so that no total falls when a new worker starts at zero after a reload."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[int, str, str], Traffic] = {}
-        """What each worker said last."""
+        """The last reading, by process id of the worker, service and server."""
         self._totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
         """Requests, errors and answers, by service and server."""
 
     def add(self, workers: Mapping[int, Iterable[Traffic]]) -> list[Traffic]:
-        """Take what all workers count now; return it together, with totals since the first time."""
+        """Record the current counters of all workers; return their sum, with totals since the first call."""
         present: dict[tuple[str, str], Traffic] = {}
         seen: dict[tuple[int, str, str], Traffic] = {}
         for pid, counted in workers.items():
@@ -70,7 +70,7 @@ class TrafficMeter:
 
     def _count(self, place: tuple[str, str], before: Traffic | None, now: Traffic) -> None:
         totals = self._totals[place]
-        if before is not None and now.requests < before.requests:  # another replica has this number now
+        if before is not None and now.requests < before.requests:  # a new replica has this number now
             totals[:] = [0, 0, 0]
             before = None
         for index, (new, old) in enumerate(zip(_figures(now), _figures(before), strict=True)):

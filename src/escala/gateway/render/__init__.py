@@ -1,1 +1,1 @@
-"""HAProxy's configuration as text. Pure: nothing is read, written or asked."""
+"""HAProxy's configuration as text. Pure: no files, sockets or processes are used."""

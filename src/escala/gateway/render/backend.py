@@ -22,7 +22,7 @@ COMPRESSED = (
     " application/problem+json application/xml image/svg+xml"
 )
 _BODY_SECONDS = 10
-_BODY_BYTES = 16 * 1024 - 1024  # of HAProxy's buffer, less its reserve
+_BODY_BYTES = 16 * 1024 - 1024  # HAProxy's buffer minus its reserve
 _BUDGET_WINDOW = "10s"
 _BUDGET_SHARE = 5
 _BUDGET_LEAST = 10
@@ -39,9 +39,9 @@ def backend(backend: Backend, topology: Topology, servers: Sequence[Server], con
     yield f"timeout connect {milliseconds(balance.connect_timeout)}"
     yield f"timeout queue {milliseconds(balance.queue_timeout)}"
     if service.command is not None:
-        yield "# Any server may close an idle connection when it likes"
-        # A request on one that other clients used is then lost, where it may not be repeated; one on this client's own
-        # is for the client to repeat (RFC 9112, section 9.5).
+        yield "# A server may close idle connections at any time"
+        # A request is then lost if it may not be retried, and if it was sent on a connection that other clients used.
+        # On the client's own connection, the client itself retries (RFC 9112, section 9.5).
         yield "http-reuse safe"
     sleeps = service.replicas.min == 0
     if sleeps:
@@ -51,7 +51,7 @@ def backend(backend: Backend, topology: Topology, servers: Sequence[Server], con
     yield full + when(f"{{ queue ge {balance.queue} }}")
     yield from tokens.granted(topology.scopes, routes)
     yield from limits.after_verification(topology.limits, routes)
-    yield "# A body that trickles must not keep a replica busy; one without announced length may be a dialogue"
+    yield "# A slowly sent body must not keep a replica busy; one without Content-Length may be an interactive stream"
     trickle = "{ var(txn.length) -m int gt 0 }"
     yield f"http-request wait-for-body time {_BODY_SECONDS}s at-least {_BODY_BYTES}" + when(trickle)
     yield from _bodies(routes, topology.max_body(backend.service))
@@ -63,7 +63,7 @@ def backend(backend: Backend, topology: Topology, servers: Sequence[Server], con
     yield from _compression(routes)
     yield from rewrite(routes)
     yield from rewrite_back(routes)
-    yield "# Replicas; maxconn is balance.inflight, or the threads of a WSGI app"
+    yield "# Replicas; maxconn is balance.inflight, or the number of threads of a WSGI app"
     for server in servers:
         endpoint = quoted(located(server.endpoint))
         yield f"server {server.name} {endpoint} {server_options(server, service, balance)}{_disabled(server)}"
@@ -73,23 +73,24 @@ def backend(backend: Backend, topology: Topology, servers: Sequence[Server], con
 
 
 def _purpose(backend: Backend) -> str:
-    """Say which requests a backend is for, for an operator who reads the file."""
+    """Return a comment for operators that says which requests a backend serves."""
     if backend.name == websocket_backend(backend.service):
-        return f"WebSockets of service {backend.service}"
+        return f"Service {backend.service}, WebSockets"
     names = " ".join(route.name for route in backend.routes)
     return f"Service {backend.service}, routes: {names or 'none'}"
 
 
 def server_options(server: Server, service: ServiceSettings, balance: Balance) -> str:
-    """Return the options of a replica, whether it is written down or added while the gateway runs."""
+    """Return the options of a replica, both for the configuration file and for the Runtime API."""
     words = [
         f"id {server.number} weight {server.weight}",
         f"maxconn {inflight(server, balance)}",
         "check inter 1s fastinter 250ms downinter 250ms fall 2 rise 1",
     ]
     if not (service.command and service.on_socket):
-        # A refused connection is a process that is gone: out at the first, not when a check or the supervisor says so.
-        # But a Unix socket refuses when its backlog is full, too, which may be short where the server is not ours.
+        # A refused connection means that the process has ended. So the first one marks the replica down, before a
+        # health check or the supervisor notices. But a Unix socket also refuses connections when its backlog is full.
+        # The backlog of a server that is not ours may be short.
         words.append("observe layer4 error-limit 1 on-error mark-down")
     if sticky_cookie(balance) is not None:
         words.append(f"cookie {server.number}")
@@ -101,7 +102,7 @@ def server_options(server: Server, service: ServiceSettings, balance: Balance) -
 
 
 def inflight(server: Server, balance: Balance) -> int:
-    """Return how many requests a replica gets at a time: as many as it has threads, unless somebody says otherwise."""
+    """Return how many requests a replica gets at a time: its number of threads, unless `inflight` is configured."""
     if server.threads is not None and "inflight" not in balance.model_fields_set:
         return server.threads
     return balance.inflight
@@ -120,10 +121,10 @@ def cache_name(seconds: float) -> str:
 
 
 def _hold(name: str, service: ServiceSettings, balance: Balance) -> Iterator[str]:
-    """Let requests wait for the first replica of a service that sleeps, as long as one may take to start."""
+    """Let requests wait for the first replica of a sleeping service, for as long as its start may take."""
     yield "# replicas.min = 0: requests wait for the first replica, up to start_timeout"
     none = f"{{ nbsrv({name}) eq 0 }}"
-    crowd = refuse(503, "Too many requests wait for the first replica.", ("Retry-After", "1"))
+    crowd = refuse(503, "Too many requests are waiting for the first replica.", ("Retry-After", "1"))
     yield crowd + when(none, f"{{ be_conn({name}) gt {balance.queue} }}")
     yield f"http-request lua.escala_hold {name} {math.ceil(service.start_timeout)}" + when(none)
 
@@ -145,25 +146,25 @@ def _algorithm(balance: Balance) -> Iterator[str]:
 
 
 def _sticky_header(balance: Balance) -> Iterator[str]:
-    """Keep a client at the replica that named its session: the session's name carries the replica's number to it.
+    """Keep a client at the replica that opened its session, by adding the replica's number to the session's name.
 
-    A table of names would be lost at each reload. A replica that is gone, or is not well, is passed over.
+    A table of sessions would be lost at each reload. If the replica is gone or unhealthy, another one is used.
     """
     name = sticky_header(balance)
     if name is None:
         return
-    yield f"# balance.sticky: {name} carries the number of the replica that opened the session"
+    yield f"# balance.sticky: {name} contains the number of the replica that opened the session"
     numbered = f"{{ req.fhdr({name}) -m reg {quoted('~[0-9]+$')} }}"
     yield f"http-request set-var(txn.named) req.fhdr({name}),field(-1,~)" + when(numbered)
     yield f"http-request replace-header {name} {quoted('^(.*)~[0-9]+$')} {quoted(chr(92) + '1')}"
     yield "use-server %[var(txn.named)]" + when("{ var(txn.named) -m found }")
     yield f"http-response replace-header {name} {quoted('^(.*)$')} {quoted(chr(92) + '1~%[srv_name]')}" + when(
         "{ srv_id gt 0 }"
-    )  # not from the cache
+    )  # not for answers from the cache
 
 
 def _bodies(routes: Sequence[ResolvedRoute], most: int) -> Iterator[str]:
-    """Let a replica stop at a route's largest body where its service's, up to which it counts by itself, is larger."""
+    """Tell a replica a route's maximum body size if it is below the service's, which the replica enforces itself."""
     for group in by_value(routes, lambda route: route.policy.max_body):
         if group.value < most:
             unannounced = "!{ var(txn.length) -m found }"
@@ -171,8 +172,8 @@ def _bodies(routes: Sequence[ResolvedRoute], most: int) -> Iterator[str]:
 
 
 def _retries(routes: Sequence[ResolvedRoute], counter: int) -> Iterator[str]:
-    """Repeat what may be repeated, unless so much fails that repeating makes it worse."""
-    yield "# Retries: only what may be repeated (RFC 9110, 9.2.2), and not while more than a fifth fails"
+    """Retry idempotent requests, unless so many requests fail that retries would make things worse."""
+    yield "# Retry only idempotent requests (RFC 9110, 9.2.2), and not while more than a fifth of requests fail"
     counted = f"http_req_rate({_BUDGET_WINDOW}),http_fail_rate({_BUDGET_WINDOW})"
     yield f"stick-table type integer size 1 expire {_BUDGET_WINDOW} store {counted}"
     yield f"http-request track-sc{counter} int(0)"
@@ -182,7 +183,7 @@ def _retries(routes: Sequence[ResolvedRoute], counter: int) -> Iterator[str]:
             yield group.comment("retry")
             yield "http-request disable-l7-retry" + when(group.condition)
     failing = f"{{ sc_http_fail_rate({counter}) gt {_BUDGET_LEAST} }}"
-    rate = f"{{ sc_http_req_rate({counter}),set-var(txn.rate) -m found }}"  # for the next, as sub() takes a variable
+    rate = f"{{ sc_http_req_rate({counter}),set-var(txn.rate) -m found }}"  # for `spent`: sub() takes a variable
     spent = f"{{ sc_http_fail_rate({counter}),mul({_BUDGET_SHARE}),sub(txn.rate) -m int gt 0 }}"
     yield "http-request disable-l7-retry" + when(failing, rate, spent)
 
@@ -199,7 +200,7 @@ def _timeouts(routes: Sequence[ResolvedRoute], defaults: Policy) -> Iterator[str
 
 
 def _cache(routes: Sequence[ResolvedRoute], balance: Balance, counter: int) -> Iterator[str]:
-    """Keep what a shared cache may keep (RFC 9111). Where HAProxy's cache does not look at something, rules do."""
+    """Cache what a shared cache may store (RFC 9111). Rules cover the cases that HAProxy's own cache ignores."""
     for group in by_value(routes, lambda route: route.policy.cache):
         seconds, condition = group.value, group.condition
         if seconds is None:
@@ -207,7 +208,7 @@ def _cache(routes: Sequence[ResolvedRoute], balance: Balance, counter: int) -> I
         yield group.comment("cache")
         age = quoted(f"public, max-age={max(1, round(seconds))}")
         silent = "!{ res.hdr(cache-control) -m found }"
-        # What a request says of its sender, or asks in a body, may be in the answer, which then is not everybody's.
+        # If a request identifies its sender or has a body, its answer may depend on that. Then it must not be shared.
         session = sticky_header(balance)
         nobodys = [f"!{{ req.fhdr({name}) -m found }}" for name in ("authorization", "cookie", session) if name]
         impersonal = [f"!{{ res.fhdr({name}) -m found }}" for name in ("set-cookie", session) if name]
@@ -215,19 +216,19 @@ def _cache(routes: Sequence[ResolvedRoute], balance: Balance, counter: int) -> I
         keep = "!{ req.hdr(cache-control) -m sub -i no-store }"  # section 5.2.1.5
         asking = ("{ method GET HEAD }", *nobodys)
         changed = f"{{ var(txn.resource),in_table({CHANGED}) }}"
-        # Whether there is a body no header tells in HTTP/2.
+        # In HTTP/2, headers do not always tell whether there is a body.
         yield f"http-request wait-for-body time {_BODY_SECONDS}s at-least 1" + when(condition, *asking)
-        host = "req.fhdr(host),lower,field(1,:),rtrim(.)"  # however it is spelled
+        host = "req.fhdr(host),lower,field(1,:),rtrim(.)"  # normalized
         yield "http-request set-var(txn.where) path" + when(condition)
         yield f"http-request set-var(txn.resource) {host},concat(,txn.where),xxh32" + when(condition)
         known = "{ var(txn.resource) -m found }"
         here = when(condition, *asking, keep, "!{ req.body_len gt 0 }", known, f"!{changed}")
         yield "http-request set-var(txn.shared) bool(true)" + here
         yield f"http-request cache-use {cache_name(seconds)}" + when(condition, shared)
-        # Section 4.4: what a successful request may have changed is not answered from the cache any more.
+        # Section 4.4: after a successful unsafe request, its resource is no longer answered from the cache.
         unsafe, good = f"!{{ method {' '.join(SAFE)} }}", "{ status 200:399 }"
         yield f"http-response track-sc{counter} var(txn.resource) table {CHANGED}" + when(condition, unsafe, good)
-        # Sections 5.3 and 4.2.1: HAProxy does not read Expires, which counts unless there is an age.
+        # Sections 5.3 and 4.2.1: Expires applies unless max-age or s-maxage is given; but HAProxy does not read it.
         dated = "{ res.fhdr(expires) -m found }"
         aged = "{ res.hdr(cache-control) -m sub -i max-age= s-maxage= }"
         kept = (shared, *impersonal, f"!{changed}")
@@ -237,16 +238,16 @@ def _cache(routes: Sequence[ResolvedRoute], balance: Balance, counter: int) -> I
         yield f"http-response cache-store {cache_name(seconds)}" + when(condition, *kept, dated, aged)
     cached = [route for route in routes if route.policy.cache is not None]
     if cached:
-        yield "# An answer for everybody sets no cookie that keeps one client at its replica"
+        yield "# A cached response is shared, so it must not set the cookie that keeps one client at its replica"
         yield "ignore-persist" + when(one_of(cached), "{ method GET HEAD }", "!{ req.fhdr(cookie) -m found }")
 
 
 CHANGED = "escala.changed"
-"""What was changed through the gateway lately, by a digest of host and path."""
+"""Resources that were recently changed through the gateway, by a digest of host and path."""
 
 
 def changed_table(seconds: float) -> list[str]:
-    """Return the table's lines; `seconds` is the longest time for which answers are kept."""
+    """Return the table's lines; `seconds` is the maximum time for which answers are cached."""
     return [f"stick-table type integer size 100k expire {milliseconds(seconds)} store gpt(1)"]
 
 
@@ -262,5 +263,6 @@ def _compression(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
     yield f"compression type {COMPRESSED}"
     others = [route for route in routes if route not in chosen]
     if others:
-        # The filter is the backend's; on these routes it, and the service, must think that nothing is accepted.
+        # The filter applies to the whole backend. On these routes, the filter and the service must see a client that
+        # accepts no compression.
         yield f"http-request del-header Accept-Encoding if {one_of(others)}"

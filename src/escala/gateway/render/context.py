@@ -1,4 +1,4 @@
-"""What the rendered configuration names outside of itself: sockets, files, keys."""
+"""The sockets, files and keys that the rendered configuration refers to."""
 
 from dataclasses import dataclass
 
@@ -10,33 +10,36 @@ class Key:
     kid: str
     algorithm: str
     file: str
-    """PEM."""
+    """The path of its PEM file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderContext:
-    """Where the configuration's text points to."""
+    """Everything outside the configuration's text that the text refers to."""
 
     bind: str
     """Where clients connect: an address, or "fd@N" for a listening socket that HAProxy inherits."""
     redirect: str | None
-    """The same for plain HTTP that is sent on to HTTPS."""
+    """The same, for plain HTTP requests that are redirected to HTTPS."""
     admin: str
-    """The same for metrics."""
+    """The same, for metrics."""
     socket: str
     """The Runtime API's Unix socket."""
     unavailable: str
     """The Unix socket of the frontend that stands in for a service without replicas."""
     access_log: str | None
-    """The pipe for the lines of the access log, as "fd@N"."""
+    """The pipe for access log lines, as "fd@N"."""
     route_metrics: str
-    """The Unix socket on which the collector answers."""
+    """The Unix socket of the access log's collector, which serves metrics by route."""
     hold: str
-    """The Lua script that lets requests wait for a service that sleeps."""
+    """The Lua script that lets requests wait for a sleeping service."""
     routes: str
     backends: str
     revoked_tokens: str
     revoked_users: str
-    """Maps; as keys, relative to the folder that HAProxy runs in, as an argument of a function cannot hold any path."""
+    """Map files. Like the key files, they are relative to HAProxy's working folder.
+
+    The reason is that an argument of a HAProxy function cannot contain arbitrary paths.
+    """
     keys: tuple[Key, ...]
     certificates: str | None

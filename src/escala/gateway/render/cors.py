@@ -1,4 +1,4 @@
-"""Cross-origin requests (https://fetch.spec.whatwg.org/#http-cors-protocol), answered for the services."""
+"""Cross-origin requests (https://fetch.spec.whatwg.org/#http-cors-protocol), handled on behalf of the services."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ from escala.gateway.topology.routes import ResolvedRoute
 
 
 def preflight(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
-    """Note the origin of a request that its route admits, and answer preflight requests: they carry no token."""
+    """Store the origin of a request if its route allows it, and answer preflight requests, which carry no token."""
     for group in by_value(routes, lambda route: route.policy.cors):
         cors, condition = group.value, group.condition
         if cors is None:
@@ -33,7 +33,7 @@ def preflight(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
 
 
 def headers(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
-    """Let the page read the answer, the gateway's own errors too."""
+    """Allow the page to read the answer, including the gateway's own errors."""
     for group in by_value(routes, lambda route: route.policy.cors):
         cors, condition = group.value, group.condition
         if cors is None:

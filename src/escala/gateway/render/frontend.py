@@ -1,4 +1,4 @@
-"""The front half of the gateway: what happens to a request until it is known where it goes and who sent it."""
+"""The front half of the gateway: it finds a request's route and its sender."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,10 @@ from escala.gateway.topology.routes import ResolvedRoute
 from escala.gateway.topology.topology import Topology
 
 WORKER = "proc.read_at"
-"""When a worker's configuration was read, in microseconds: which one a line is from. Unlike %pid never used again."""
+"""The time in microseconds at which a worker read its configuration.
+
+It tells which worker wrote a log line. Unlike %pid, it is never reused.
+"""
 
 LOG_FIELDS = (
     *("%Ts.%ms", "%[var(ADDRESS)]", "%HM", "%ST"),
@@ -21,51 +24,59 @@ LOG_FIELDS = (
     *("%b", "%s", "%rc", "%tsc", "%ID", f"%[var({WORKER})]", "%lc"),
     *("%[var(txn.key),bytes(0,8),hex]", "%[var(txn.subject),url_enc,bytes(0,500)]", "%[var(txn.route)]", "%HV", "%HPO"),
 )
-"""A line of the access log, separated by tabs; the path is last, as it may be cut off. ADDRESS is `address_of`'s."""
+"""The fields of an access log line, separated by tabs.
+
+The path is last, because a long line is cut off. ADDRESS stands for the variable from `address_of`.
+"""
 
 SEPARATOR = "\\t"
 MAX_LINE = 2048
 
 _BACKSLASH = quoted("\\")
 _AMBIGUOUS = (
-    "The path has more than one reading: it must not contain empty or dot segments, backslashes, encoded slashes,"
-    " incomplete encoding, or encoding or parameters (;) that change where it leads."
+    "The path is ambiguous: it must not contain empty or dot segments, backslashes, encoded slashes, incomplete"
+    " encoding, or encoding or parameters (;) that lead to another route."
 )
 _DECODED = "path,url_dec,regsub(;[^/]*,,g)"
-"""As servers read it that decode first, and know parameters of segments (RFC 3986, 3.3), which some cut off."""
+"""The path as read by servers that first decode it, and then remove parameters from its segments (RFC 3986, 3.3)."""
 _READINGS = {
     "merged": f"{_DECODED},regsub(//+,/,g)",
     "stripped": "path,regsub(;[^/]*,,g),url_dec,regsub(;[^/]*,,g),regsub(//+,/,g)",
 }
-"""As servers read it that merge empty segments, and that cut parameters off before they decode. Each step can only make
-a path match a longer prefix. So what leads to one route as it is, and in both of these, does so in all between."""
+"""The path as read by servers that merge empty segments, and by servers that remove parameters before they decode.
+
+Each step can only make a path match a longer prefix. So if the original path and both of these readings lead to the
+same route, all readings in between lead to it too.
+"""
 _MISLEADING = (
-    "The path has more than one reading: it must not contain dot segments, backslashes, incomplete encoding, or"
-    " anything that leads to another route for some servers."
+    "The path is ambiguous: it must not contain dot segments, backslashes, incomplete encoding, or anything that"
+    " some servers would treat as another route."
 )
 _TRACEPARENT = quoted("^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 _CLAIMS = quoted("^(x[-_](forwarded.*|escala.*|real[-_]ip|request[-_]id)|forwarded|connection)$")
-"""What a client may not say of itself, and what it lists for the next hop alone (RFC 9110, 7.6.1): it may be ours.
+"""Headers that are removed from clients' requests, because only the gateway may set them.
 
-Names are in lower case as HAProxy has them. Some servers, and all of CGI's kind, take an underscore for a dash.
+Connection is among them: a client could list one of the gateway's own headers in it (RFC 9110, 7.6.1).
+
+Names are in lower case, as in HAProxy. Some servers, and all CGI-like ones, treat an underscore as a dash.
 """
 _HOST = quoted(r"^([A-Za-z0-9._~!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?$")
-"""RFC 3986, section 3.2.2; an empty name is none that "http" has (RFC 9110, section 4.2.1)."""
-_HOSTLESS = "The request must name its host in exactly one Host header."
+"""RFC 3986, section 3.2.2; "http" does not allow an empty host name (RFC 9110, section 4.2.1)."""
+_HOSTLESS = "The request must have exactly one valid Host header."
 _HOPS = 5
-"""How many proxies, one behind the other, are believed."""
+"""The maximum number of trusted proxies in a chain."""
 _USER_INFORMATION = "The request target must not contain user information."
 _WEBSOCKET = "{ var(txn.upgrade) -m str -i websocket }"
 _RANDOM = "%[rand,bytes(4,4),hex,lower]"
 REQUEST_ID = 4 * _RANDOM
-"""32 hexadecimal digits, so that it is a trace's id as well (https://www.w3.org/TR/trace-context/)."""
+"""32 hexadecimal digits, so that it can also be a trace id (https://www.w3.org/TR/trace-context/)."""
 
 
 def frontend(topology: Topology, context: RenderContext) -> Iterator[str]:
     """Yield the lines of the section."""
     gateway, routes = topology.config.gateway, topology.routes
     yield from _listen(gateway, context)
-    yield "# A request's id, which is a trace's id as well"
+    yield "# The request id, which is also used as trace id"
     yield f"unique-id-format {REQUEST_ID}"
     yield "unique-id-header X-Request-ID"
     yield from _log(gateway, context)
@@ -80,11 +91,11 @@ def frontend(topology: Topology, context: RenderContext) -> Iterator[str]:
     yield from _identify(gateway)
     yield from tokens.known()
     public = [route for route in routes if route.policy.public]
-    yield "# Public routes: they need no token, and the rest of this section is about tokens"
-    yield f"http-request unset-var(txn.key) if {one_of(public)}"  # nobody has verified it
+    yield "# Public routes need no token, so they skip the rest of this section"
+    yield f"http-request unset-var(txn.key) if {one_of(public)}"  # it was not verified
     yield f"http-request allow if {one_of(public)}"
     yield from tokens.verify(topology, context)
-    yield "# An upload that stalls is not malformed: HAProxy gives it the status of a request that it could not read"
+    yield "# HAProxy answers 400 to a stalled upload, as if it were malformed; 408 is the right status"
     stalled = ("{ status 400 }", "{ srv_id gt 0 }", "!{ var(txn.answered) -m found }")
     yield "http-after-response set-status 408" + when(*stalled)
     yield "http-after-response set-header X-Request-ID %[unique-id]"
@@ -94,7 +105,7 @@ def frontend(topology: Topology, context: RenderContext) -> Iterator[str]:
 
 
 def _use_backends(topology: Topology, context: RenderContext) -> Iterator[str]:
-    """Send the request to the backend of its route; a share of it elsewhere where the route is split."""
+    """Send each request to the backend of its route; if the route is split, send a share to the other service."""
     for route in topology.routes:
         if route.settings.split is not None:
             yield f"# {route.where}.split"
@@ -106,7 +117,7 @@ def _use_backends(topology: Topology, context: RenderContext) -> Iterator[str]:
             yield f"use_backend {topology.backend_for(route, service).name}" + when(here, drawn)
     socketed = [route for route in topology.routes if topology.has_websockets(route.service)]
     if socketed:
-        yield "# WebSockets have a backend of their own, as they do not count as requests in flight"
+        yield "# WebSockets have a separate backend, because they do not count as requests in flight"
         condition = "" if len(socketed) == len(topology.routes) else one_of(socketed)
         backend = websocket_backend(f"%[var(txn.route),map_str({quoted(context.backends)}),field(1,:)]")
         yield f"use_backend {backend}" + when(_WEBSOCKET, condition)
@@ -117,16 +128,16 @@ def _use_backends(topology: Topology, context: RenderContext) -> Iterator[str]:
 def _to_https(gateway: GatewaySettings, context: RenderContext) -> Iterator[str]:
     if gateway.tls is None or context.redirect is None:
         return
-    yield "# gateway.tls.redirect: plain HTTP is sent on to HTTPS"
+    yield "# gateway.tls.redirect: plain HTTP is redirected to HTTPS"
     port = "" if gateway.bind.port == 443 else f":{gateway.bind.port}"
     there = f"https://%[req.fhdr(host),host_only]{port}%[pathq]"
-    plain = ("!{ ssl_fc }", "!{ var(txn.scheme) -m str https }")  # nor did a proxy in front get it by TLS
+    plain = ("!{ ssl_fc }", "!{ var(txn.scheme) -m str https }")  # a proxy in front did not receive it over TLS either
     yield f"http-request redirect location {there} code 308" + when(*plain, "{ req.fhdr(host) -m len gt 0 }")
     yield refuse(400, _HOSTLESS) + when(*plain)
 
 
 def _listen(gateway: GatewaySettings, context: RenderContext) -> Iterator[str]:
-    yield f"# gateway.bind: {gateway.bind}; fd@N is a listening socket that the supervisor holds"
+    yield f"# gateway.bind: {gateway.bind}; fd@N is a listening socket inherited from the supervisor"
     tls = ""
     if context.certificates is not None:
         tls = f" ssl crt {quoted(context.certificates)} alpn h2,http/1.1"
@@ -137,21 +148,22 @@ def _listen(gateway: GatewaySettings, context: RenderContext) -> Iterator[str]:
     if gateway.proxy_protocol:
         yield "# gateway.proxy_protocol"
         yield f"tcp-request connection expect-proxy layer4 if {_from_proxy(gateway)}"
-    yield "# The client's address as text, for a header and the access log"
+    yield "# The client's address as text, for X-Forwarded-For and the access log"
     yield "tcp-request session set-var(sess.address) src,concat()"
 
 
 def address_of(gateway: GatewaySettings) -> str:
-    """Return the variable with the client's address: of a connection, or where proxies are believed, of a request."""
+    """Return the variable with the client's address: per request if proxies name it in headers, else per connection."""
     return "txn.address" if _reads_headers(gateway) else "sess.address"
 
 
 def _host() -> Iterator[str]:
-    """Let the Host header be what the request is for, and refuse one without (RFC 9112, section 3.2).
+    """Make the Host header name the requested host, and refuse requests without one (RFC 9112, section 3.2).
 
-    HAProxy itself refuses two that differ, characters that no host has, and a target for another host than the header.
+    HAProxy itself refuses differing Host headers, characters that no host can have, and a target whose host differs
+    from the header.
     """
-    yield "# The Host header (RFC 9112, 3.2): there must be one; an absolute target of HTTP/1.0 is taken for it"
+    yield "# The Host header (RFC 9112, 3.2) is required; in HTTP/1.0, an absolute target replaces a missing one"
     foreign = "!{ url_beg / } { url -m sub :// } !{ req.ver 2.0 }"  # "GET http://shop.example/x HTTP/1.0"
     authority = "url,field(3,/)"
     yield f"{refuse(400, _USER_INFORMATION)} if {foreign} {{ {authority} -m sub @ }}"
@@ -165,14 +177,14 @@ def _host() -> Iterator[str]:
 
 
 def _forwarded(gateway: GatewaySettings) -> Iterator[str]:
-    """Take from the proxies in front who the client is, the nearest first, until an address is none of theirs."""
+    """Take the client's address from the proxies in front, the nearest first, up to an address that is not a proxy."""
     if not _reads_headers(gateway):
         return
-    yield "# gateway.forwarded: what proxies in front say of the client"
+    yield "# gateway.forwarded: what trusted proxies say about the client"
     for scheme in ("http", "https"):
         said = f"{{ req.fhdr(x-forwarded-proto) -m str -i {scheme} }}"
         yield f"http-request set-var(txn.scheme) str({scheme})" + when(_from_proxy(gateway), said)
-    readable = ""  # what stands before an entry that is no address is anybody's word
+    readable = ""  # entries before an invalid one cannot be trusted
     for hop in range(1, _HOPS + 1):
         yield f"http-request set-src req.hdr_ip(x-forwarded-for,-{hop})" + when(_from_proxy(gateway), readable)
         readable = f"{{ req.hdr_ip(x-forwarded-for,-{hop}) -m found }}"
@@ -180,7 +192,7 @@ def _forwarded(gateway: GatewaySettings) -> Iterator[str]:
 
 
 def _reads_headers(gateway: GatewaySettings) -> bool:
-    """Whether proxies say in headers who the client is."""
+    """Whether proxies name the client in headers."""
     return bool(gateway.forwarded) and not gateway.proxy_protocol
 
 
@@ -189,14 +201,14 @@ def _from_proxy(gateway: GatewaySettings) -> str:
 
 
 def _handshake() -> Iterator[str]:
-    """Refuse a WebSocket handshake that is none (RFC 6455, section 4.1); HAProxy itself refuses one without a key."""
+    """Refuse invalid WebSocket handshakes (RFC 6455, section 4.1); HAProxy itself refuses one without a key."""
     yield "# WebSocket handshakes (RFC 6455, 4.1)"
     yield "http-request set-var(txn.upgrade) req.fhdr(upgrade)"
     detail = "A WebSocket begins with a GET request without a body."
     bodies = ("{ req.fhdr(content-length) -m int gt 0 }", "{ req.fhdr(transfer-encoding) -m found }")
     for wrong in (*bodies, "!{ method GET }"):
         yield refuse(400, detail) + when(_WEBSOCKET, wrong)
-    # Other protocols may be offered beside a body (RFC 9110, section 7.8), which servers then wait for in vain.
+    # A request with a body may offer other protocols (RFC 9110, section 7.8). Servers then wait for the body in vain.
     for body in bodies:
         yield "http-request del-header Upgrade" + when("{ var(txn.upgrade) -m found }", body)
 
@@ -206,22 +218,23 @@ def _log(gateway: GatewaySettings, context: RenderContext) -> Iterator[str]:
         yield "# gateway.access_log.enabled = false"
         yield "no log"
         return
-    yield "# The access log: to the collector, by a pipe"
+    yield "# The access log, written to the collector's pipe"
     yield f"log {context.access_log} len {MAX_LINE} format raw local0"
     fields = SEPARATOR.join(LOG_FIELDS).replace("ADDRESS", address_of(gateway))
     yield f'log-format "{fields}"'
 
 
 def _choose(topology: Topology, context: RenderContext) -> Iterator[str]:
-    """Set txn.route, and refuse paths that one reads differently from another.
+    """Set txn.route, and refuse paths that different servers may read differently.
 
-    What is checked here must be what the service sees, so a path that leads elsewhere once it is decoded is refused.
+    The path that is checked here must be the path that the service sees. So a path is refused if it leads to another
+    route once it is decoded.
     """
     as_is = [route for route in topology.routes if route.policy.paths == "as-is"]
     readings = {"decoded": _DECODED, **(_READINGS if as_is else {})}
     routes_map = quoted(context.routes)
     special = "{ path -m sub % ; // }"
-    yield "# The route: by host and the longest prefix in routes.map; and for servers that read a path otherwise"
+    yield "# The route: by host and longest prefix in routes.map; also for other readings of the path"
     if topology.has_hosts:
         yield "http-request set-var(txn.host) req.fhdr(host),lower,field(1,:),rtrim(.)"
         yield "http-request set-var(txn.parent) var(txn.host),field(2,.,0)"
@@ -233,7 +246,7 @@ def _choose(topology: Topology, context: RenderContext) -> Iterator[str]:
         yield f"http-request set-var(txn.route) path,concat(/),map_beg({routes_map})"
         route_of = {name: f"{path},concat(/),map_beg({routes_map},-)" for name, path in readings.items()}
     elsewhere = {name: f"{route},strcmp(txn.route),bool -m bool" for name, route in route_of.items()}
-    yield "# ambiguous: the path has more than one reading, so it might pass the rules of one route and reach another"
+    yield "# ambiguous: servers may read the path differently, so it could pass one route's rules and reach another"
     always = (
         f"path -m sub {_BACKSLASH}",
         "path -m sub -i %5c %00",
@@ -243,20 +256,20 @@ def _choose(topology: Topology, context: RenderContext) -> Iterator[str]:
     )
     for meaning in (*always, "path -m sub //", "path -m sub -i %2f", f"{_DECODED} -m sub //"):
         yield f"acl ambiguous {meaning}"
-    suspicious = f"{{ path -m sub % ; // /. {_BACKSLASH} }}"  # spares most paths the rest
+    suspicious = f"{{ path -m sub % ; // /. {_BACKSLASH} }}"  # most paths skip the checks below
     if as_is:
-        yield '# misleading: the same for routes with paths = "as-is", where all readings must lead to one route'
+        yield '# misleading: the same for routes with paths = "as-is": all readings must lead to the same route'
         for meaning in (*always, "path,url_dec,concat(/) -m sub /../ /./", *(elsewhere[name] for name in _READINGS)):
             yield f"acl misleading {meaning}"
         yield refuse(400, _MISLEADING) + when(suspicious, one_of(as_is), "misleading")
         yield refuse(400, _AMBIGUOUS) + when(suspicious, f"!{one_of(as_is)}", "ambiguous")
     else:
         yield refuse(400, _AMBIGUOUS) + when(suspicious, "ambiguous")
-    yield refuse(404, "No route leads there.") + when("!{ var(txn.route) -m found }")
+    yield refuse(404, "No route matches this path.") + when("!{ var(txn.route) -m found }")
 
 
 def _by_host(name: str, path: str, routes_map: str, *conditions: str, otherwise: str = "") -> Iterator[str]:
-    """Set a variable to the route of a path: by host, by its parent for "*.", then for any; by longest prefix."""
+    """Set a variable to the route of a path: try the host, then "*.PARENT", then any host; the longest prefix wins."""
     missing = f"!{{ var(txn.{name}) -m found }}"
     yield f"http-request set-var(txn.path) {path},concat(/)" + when(*conditions)
     yield f"http-request set-var(txn.{name}) var(txn.host),concat(,txn.path),map_beg({routes_map})" + when(*conditions)
@@ -269,11 +282,11 @@ def _by_host(name: str, path: str, routes_map: str, *conditions: str, otherwise:
 def _bounds(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
     for methods in by_value(routes, lambda route: route.policy.methods):
         yield methods.comment("methods")
-        if methods.value == ANY_METHOD:  # but for what asks for a tunnel to somewhere else
+        if methods.value == ANY_METHOD:  # except CONNECT, which asks for a tunnel to another server
             yield refuse(405, "This method is not allowed here.") + when(methods.condition, "{ method CONNECT }")
             continue
         refusal = refuse(405, "This method is not allowed here.", ("Allow", ", ".join(methods.value)))
-        # A preflight request asks about a method; it is none of the route's.
+        # A preflight request only asks about a method. So the route need not allow its own method, OPTIONS.
         asking = "!{ req.fhdr(access-control-request-method) -m found }" if "OPTIONS" not in methods.value else ""
         yield refusal + when(methods.condition, f"!{{ method {' '.join(methods.value)} }}", asking)
     for bodies in by_value(routes, lambda route: route.policy.max_body):
@@ -284,10 +297,10 @@ def _bounds(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
 
 
 def _identify(gateway: GatewaySettings) -> Iterator[str]:
-    """Replace what clients claim about themselves by what is so."""
-    yield "# What only the gateway says of a client: it is removed, and set anew"
+    """Remove the headers that only the gateway may set, and set them to verified values."""
+    yield "# Headers that only the gateway may set: remove the client's values, then set them"
     yield f"http-request del-header {_CLAIMS} -m reg"
-    # No X-Forwarded-Host: the Host header arrives as the client sent it.
+    # X-Forwarded-Host is not needed: the service gets the Host header as the client sent it.
     yield f"http-request add-header X-Forwarded-For %[var({address_of(gateway)})]"
     scheme = "https" if gateway.tls else "http"
     said = "{ var(txn.scheme) -m found }" if _reads_headers(gateway) else ""
@@ -301,7 +314,7 @@ def _identify(gateway: GatewaySettings) -> Iterator[str]:
 
 def _headers(gateway: GatewaySettings, routes: Sequence[ResolvedRoute]) -> Iterator[str]:
     """Add response headers that the service does not set itself."""
-    yield "# headers: Escala's own for browsers, and those of gateway, services and routes"
+    yield "# headers: Escala's security headers, and those set in gateway, services and routes"
     for name in sorted({name for route in routes for name in route.policy.headers}):
         for group in by_value(routes, lambda route, name=name: route.policy.headers.get(name)):  # type: ignore[misc]
             if group.value is not None:

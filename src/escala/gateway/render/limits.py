@@ -1,7 +1,7 @@
-"""Rate limits: a stick table for each, counting what was let through in a sliding window.
+"""Rate limits: each has a stick table, which counts the allowed requests in a sliding window.
 
-At most `burst` requests pass in a window that is so long that on average it is `requests` a period. What is refused is
-not counted, so a client that never slows down still gets what the limit grants.
+At most `burst` requests pass within a window. The window is just long enough that the average is `requests` per period.
+Refused requests are not counted. So a client that never slows down still gets the full rate that the limit allows.
 """
 
 import math
@@ -14,14 +14,18 @@ from escala.gateway.topology.limits import Limit
 from escala.gateway.topology.routes import ResolvedRoute, sources_of
 
 MAX_ROUTE_NAME = 840
-"""Characters of a route's name: a host of nine labels and a path, as `config.types` admits them."""
+"""The maximum length of a route's name: a host of nine labels plus a path, as allowed by `config.types`."""
 
 ADDRESS = "src,ipmask(32,64)"
-"""Of IPv6, the network that a customer commonly gets (RFC 6177); ipmask knows IPv4 on a socket for both."""
+"""The key for a client's address.
+
+For IPv6 it is the /64 network, which is commonly assigned to one customer (RFC 6177). On a socket for both versions,
+ipmask also recognizes IPv4 addresses.
+"""
 
 
 class _Per(NamedTuple):
-    """How the requests of one kind of sender are told apart, and how many senders are kept."""
+    """How requests of different senders are told apart, and for how many senders counts are kept."""
 
     key: str
     type: str
@@ -41,12 +45,12 @@ def table(limit: Limit) -> list[str]:
 
 
 def before_verification(limits: Sequence[Limit], routes: Sequence[ResolvedRoute]) -> Iterator[str]:
-    """Rules for limits that need no token, so that a request above one costs no verification."""
+    """Yield rules for limits that need no token; a request above one is refused before its token is verified."""
     yield from _rules(routes, [limit for limit in limits if limit.rate.per != "token"])
 
 
 def after_verification(limits: Sequence[Limit], reaching: Sequence[ResolvedRoute]) -> Iterator[str]:
-    """Rules, for the routes that reach a backend, of limits per token."""
+    """Yield rules for limits per token, for the routes that reach a backend."""
     yield from _rules(reaching, [limit for limit in limits if limit.rate.per == "token"])
 
 
@@ -57,7 +61,7 @@ def _rules(routes: Sequence[ResolvedRoute], limits: Sequence[Limit]) -> Iterator
             continue
         here = "" if len(members) == len(routes) else one_of(members)
         counter, rate = limit.counter, limit.rate
-        wait = max(1, math.ceil(rate.period / rate.requests))  # seconds until one more is earned
+        wait = max(1, math.ceil(rate.period / rate.requests))  # seconds until one more request is allowed
         detail = f"At most {rate.requests} requests in {rate.period:g} s per {rate.per}; slow down."
         above = f"{{ sc_gpc_rate(0,{counter}) ge {rate.most} }}"
         yield f"# {sources_of(members, 'rate_limits')}: {rate.requests} in {rate.period:g} s per {rate.per}"

@@ -1,14 +1,14 @@
-"""The map files beside the configuration: from host and path to a route, and from a route to its backend.
+"""The map files next to the configuration: from host and path to a route, and from a route to its backend.
 
-Keys of the routes' map are "HOST/PREFIX/", "/PREFIX/" for any host, and ".PARENT/PREFIX/" for "*.PARENT"; the value is
-the route's name. A slash is added to a request's path before it is looked up, so prefixes match whole segments.
+Keys of the routes map are "HOST/PREFIX/", "/PREFIX/" for any host, and ".PARENT/PREFIX/" for "*.PARENT". The value is
+the route's name. A slash is appended to a request's path before the lookup, so that prefixes match whole segments.
 """
 
 from escala.gateway.topology.topology import Topology
 
 
 def routes_map(topology: Topology) -> str:
-    """Return the file that leads from host and path to a route."""
+    """Return the map file from host and path to a route."""
     lines = [
         f"{host.removeprefix('*')}{route.settings.prefix}/ {route.name}"
         for route in topology.routes
@@ -18,5 +18,5 @@ def routes_map(topology: Topology) -> str:
 
 
 def backends_map(topology: Topology) -> str:
-    """Return the file that leads from a route to the backend of its service."""
+    """Return the map file from a route to the backend of its service."""
     return "".join(f"{route.name} {topology.backend_for(route, route.service).name}\n" for route in topology.routes)

@@ -1,7 +1,7 @@
-"""Paths on the way to the service, and back in what it answers.
+"""Rewriting of paths: in requests to the service, and back in its answers.
 
-Where a route cuts its prefix off (`path = "/shop"`, `to = "/"`), the service is told so by X-Forwarded-Prefix, and may
-write paths as clients have them. A path in its answer that has the prefix already is therefore left as it is.
+A route may remove its prefix (`path = "/shop"`, `to = "/"`). Then X-Forwarded-Prefix passes it to the service, which
+may write paths as clients see them. So a path in an answer that already has the prefix is left unchanged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,21 +13,21 @@ from escala.gateway.render.text import quoted, regex
 from escala.gateway.topology.routes import ResolvedRoute
 from escala.http.internal_headers import PREFIX
 
-_BACK = "\\"  # before the number of a group of a regular expression
+_BACK = "\\"  # starts a reference to a group of a regular expression
 
 
 def root_of(route: RouteSettings) -> str | None:
-    """Return where a service's "/" is for clients; None where its paths are none that a prefix was cut off."""
+    """Return the path at which clients see the service's "/"; None if the route does more than remove a prefix."""
     inner = (route.to or route.path).rstrip("/")
     return route.prefix.removesuffix(inner) if route.prefix.endswith(inner) else None
 
 
 def rewrite(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
-    """Replace a route's prefix by what it says in `to`."""
+    """Replace a route's prefix with its `to`."""
     for route, inner in _rewritten(routes):
         prefix = route.settings.prefix
         yield f"# {route.where}.to = {route.settings.to}"
-        if not inner and prefix:  # nothing would be left of a path that is the prefix itself
+        if not inner and prefix:  # a path equal to the prefix would become empty
             yield f"http-request set-path / if {one_of([route])} {{ path {prefix} }}"
         pattern = quoted(f"^{regex(prefix)}(/.*)?$" if inner else f"^{regex(prefix)}(/.*)$")
         yield f"http-request replace-path {pattern} {quoted(f'{inner}{_BACK}1')} if {one_of([route])}"
@@ -36,19 +36,19 @@ def rewrite(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
 
 
 def rewrite_back(routes: Sequence[ResolvedRoute]) -> Iterator[str]:
-    """Let links, redirects and cookies within the service lead to where clients reach it."""
+    """Rewrite links, redirects and cookie paths in answers to the paths that clients use."""
     rewritten = list(_rewritten(routes))
     if rewritten:
         yield "http-request set-var(txn.authority) req.fhdr(host)"
     for route, inner in rewritten:
-        yield f"# {route.where}.to: links, redirects and cookies of the answer"
+        yield f"# {route.where}.to: links, redirects and cookie paths in the response"
         for place in _PLACES:
             yield from _rewrite_header(route, inner, place)
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a header has a path: what stands before it, and conditions under which it is the service's own."""
+    """A path within a header: the pattern before it, and the conditions under which it is a path of the service."""
 
     header: str
     before: str = ""
@@ -57,7 +57,7 @@ class _Place:
 
 
 def _places_of_a_url(header: str) -> tuple[_Place, _Place]:
-    # After "//" a host comes, which may be ours, as in a full URL (RFC 3986, section 4.2).
+    # "//" is followed by a host, which may be our own, as in a full URL (RFC 3986, section 4.2).
     local = f"{{ res.fhdr({header}) -m beg / }} !{{ res.fhdr({header}) -m beg // }}"
     full = f"{{ res.fhdr({header}) -m sub // }} {{ res.fhdr({header}),field(3,/),strcmp(txn.authority) eq 0 }}"
     return _Place(header, conditions=(local,)), _Place(header, "([A-Za-z]+:)?//[^/?#]+", conditions=(full,))
@@ -71,13 +71,13 @@ _PLACES = (
     _Place("Set-Cookie", ".*; *[Pp][Aa][Tt][Hh]="),
 )
 _MARK = "escala-public:"
-"""Stands for the prefix in a path that has it already, while the others get it."""
+"""A placeholder for the prefix in paths that already have it, while the prefix is added to all others."""
 
 
 def _rewrite_header(route: ResolvedRoute, inner: str, place: _Place) -> Iterator[str]:
     here = when(one_of([route]), *place.conditions)
     public, before = route.settings.prefix, f"^({place.before})"
-    # The prefix is the third group where what stands before has one of its own.
+    # The number of the group after the prefix: each group within `before` counts too.
     rest = 2 + place.before.count("(")
     end = "([/?#;>\"'].*|)$"
 
@@ -88,7 +88,7 @@ def _rewrite_header(route: ResolvedRoute, inner: str, place: _Place) -> Iterator
         yield rule(f"{before}{regex(public)}{end}", f"{_BACK}1{_MARK}{_BACK}{rest}")
     if inner:
         yield rule(f"{before}{regex(inner)}{end}", f"{_BACK}1{public}{_BACK}{rest}")
-    elif place.header == "Set-Cookie":  # one for all of the host ("/") is not narrowed: other services may need it
+    elif place.header == "Set-Cookie":  # other services may need a cookie for the whole host ("/")
         yield rule(f"{before}(/[^/;].*)$", f"{_BACK}1{public}{_BACK}{rest}")
     else:
         yield rule(f"{before}(/[^/].*|/)$", f"{_BACK}1{public}{_BACK}{rest}")

@@ -1,4 +1,4 @@
-"""Rules of HAProxy that hold for some routes: as few of them as there are different values."""
+"""HAProxy rules that apply to some of the routes: one rule for each distinct value, not for each route."""
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ from escala.gateway.render.text import problem, quoted
 from escala.gateway.topology.routes import ResolvedRoute, sources_of
 
 _MOST = 24
-"""Words of a list within a line; HAProxy takes 64 words a line (MAX_LINE_ARGS), and a line has others too."""
+"""The maximum number of list items per line. HAProxy allows 64 words per line (MAX_LINE_ARGS), including all others."""
 
 _LONG_LIST = re.compile(rf"\{{ (\S+ -m str --|method|src) ((?:[^\s{{}}\"]+ ){{{_MOST + 1},}})\}}")
 
@@ -18,20 +18,20 @@ Value = TypeVar("Value", bound=Hashable)
 
 @dataclass(frozen=True)
 class Group(Generic[Value]):
-    """The routes that have the same value of something."""
+    """The routes that share one value of a setting."""
 
     value: Value
     condition: str
-    """Under which it holds: "" where it holds for all routes."""
+    """The condition under which the value applies; "" if it applies to all routes."""
     routes: Sequence[ResolvedRoute]
 
     def comment(self, key: str) -> str:
-        """Say where escala.toml sets this key for these routes."""
+        """Return a comment that says where escala.toml sets this key for these routes."""
         return f"# {sources_of(self.routes, key)}"
 
 
 def by_value(routes: Sequence[ResolvedRoute], value_of: Callable[[ResolvedRoute], Value]) -> Iterator[Group[Value]]:
-    """Yield each value that routes have, with the routes that have it."""
+    """Yield each distinct value with the routes that have it."""
     groups: dict[Value, list[ResolvedRoute]] = {}
     for route in routes:
         groups.setdefault(value_of(route), []).append(route)
@@ -45,13 +45,13 @@ def one_of(routes: Sequence[ResolvedRoute]) -> str:
 
 
 def when(*conditions: str) -> str:
-    """Return " if A B C" of the conditions that are not empty, or nothing."""
+    """Return " if A B C" for the conditions that are not empty, or "" if all are."""
     given = [condition for condition in conditions if condition]
     return f" if {' '.join(given)}" if given else ""
 
 
 def folded(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of a section, with lists that are too long for a line as named ACLs of several lines each."""
+    """Yield the lines of a section; a list that is too long for one line becomes a named ACL of several lines."""
     names: dict[str, str] = {}
     declared: list[str] = []
 
@@ -71,6 +71,6 @@ def folded(lines: Iterable[str]) -> Iterator[str]:
 
 
 def refuse(status: int, detail: str, *headers: tuple[str, str]) -> str:
-    """Return the action that answers with a problem document, up to its condition."""
+    """Return the action that refuses a request with a problem document, without its condition."""
     added = "".join(f" hdr {name} {quoted(value)}" for name, value in headers)
     return f"http-request deny {problem(status, detail)}{added}"

@@ -1,7 +1,7 @@
-"""Putting values into HAProxy's configuration so that none can break out of its place.
+"""Quoting of values for HAProxy's configuration, so that no value can inject other configuration.
 
-Texts from escala.toml are limited to harmless characters by their types already (`config.section`); quoting is the
-second fence, and the only one for paths of files.
+The types of values in escala.toml already allow only harmless characters (`config.section`). Quoting is the second line
+of defense. For file paths it is the only one.
 """
 
 import json
@@ -27,17 +27,17 @@ def escaped(text: str) -> str:
 
 
 def located(endpoint: Endpoint) -> str:
-    """Return where a replica listens as HAProxy names it, not yet quoted."""
+    """Return a replica's endpoint in HAProxy's notation, not yet quoted."""
     return f"unix@{endpoint.path}" if isinstance(endpoint, UnixSocket) else str(endpoint)
 
 
 def log_format(text: str) -> str:
-    """Return `text` so that it stands for itself in a log-format string."""
+    """Return `text` escaped for a log-format string."""
     return text.replace("%", "%%")
 
 
 def regex(text: str) -> str:
-    """Return `text` as a regular expression that matches only it."""
+    """Return a regular expression that matches exactly `text`."""
     return re.escape(text)
 
 
@@ -46,9 +46,9 @@ def milliseconds(seconds: float) -> str:
 
 
 def problem(status: int, detail: str, request_id: str = "%ID", *, named: bool = True) -> str:
-    """Return the arguments that make HAProxy answer a problem document (RFC 9457), its request id included.
+    """Return the arguments that make HAProxy answer with a problem document (RFC 9457) that has the request id.
 
-    Not `named`, it does not repeat the status, for one that a rule may still change.
+    With `named=False`, the document omits status and title. Use this if a rule may still change the status.
     """
     document = {"type": "about:blank", "title": title(status), "status": status, "detail": detail, "request_id": "@"}
     if not named:

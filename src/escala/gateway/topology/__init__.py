@@ -1,1 +1,1 @@
-"""What the configuration means: routes with their policy, lanes, limits, scopes. Pure."""
+"""What the configuration means: routes with their policy, backends, limits, scopes. Pure."""

@@ -1,10 +1,10 @@
 """The names of HAProxy's backends for one service (`gateway.topology.backends`)."""
 
-_SEPARATOR = ":"  # no service has it in its name
+_SEPARATOR = ":"  # service names cannot contain it
 
 
 def backend_name(service: str, number: int) -> str:
-    """Return the service's own name for its first backend, 0, and such as "web:1" for further ones."""
+    """Return the service's own name for its first backend (0), and a name such as "web:1" for each further one."""
     return f"{service}{_SEPARATOR}{number}" if number else service
 
 

@@ -1,4 +1,4 @@
-"""HAProxy's backends: which there are for a service, and which routes lead to each."""
+"""HAProxy's backends: which backends a service has, and which routes lead to each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from escala.gateway.topology.routes import ResolvedRoute
 
 @dataclass(frozen=True, eq=False)
 class Backend:
-    """A service's replicas, as they are used by the routes that have the same `balance`.
+    """A service's replicas, as used by all routes with the same `balance`.
 
-    HAProxy 2.8 has one queue, in-flight limit, retries and time-outs per backend. So each replica is a server in every
-    backend of its service, with a limit of its own there. WebSockets have a backend too: they last for hours, and must
-    not count against the requests that a replica works on.
+    HAProxy 2.8 sets the queue, the in-flight limit, the retries and the timeouts per backend. So each replica is a
+    server in every backend of its service, with a separate limit in each. WebSockets also have a separate backend:
+    they last for hours, and must not count against the requests that a replica is working on.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Backend:
 
 
 def backends_of(config: Config, routes: Sequence[ResolvedRoute], service: str) -> tuple[Backend, ...]:
-    """Return a service's backends; `routes` are those that reach it. The first is there without any route."""
+    """Return a service's backends; `routes` are those that reach it. The first backend exists even without routes."""
     general = config.balance(service)
     groups: dict[Balance, list[ResolvedRoute]] = {general: []}
     for route in routes:
@@ -40,10 +40,11 @@ def backends_of(config: Config, routes: Sequence[ResolvedRoute], service: str) -
 
 
 def _has_websockets(service: ServiceSettings | None, balance: Balance) -> bool:
-    """Whether a service's WebSockets have a backend of their own.
+    """Whether a service's WebSockets have a separate backend.
 
-    An app's program takes each handshake for a WebSocket. Another server may ignore it and answer as to any request,
-    which would then bypass the in-flight limit. So a `command` has one only where `balance.websockets` is set.
+    The server that Escala runs for an app treats each handshake as a WebSocket. Another server may ignore the
+    handshake and answer it like any other request. Such a request would bypass the in-flight limit. So a `command` has
+    a backend for WebSockets only if `balance.websockets` is set.
     """
     if service is None or service.protocol != "http1" or service.interface == "wsgi":
         return False

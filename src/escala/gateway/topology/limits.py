@@ -1,4 +1,4 @@
-"""Rate limits: each is counted in one place for all routes that have it from the same table of escala.toml."""
+"""Rate limits: all routes that take a limit from the same table of escala.toml share one count."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from escala.gateway.topology.routes import ResolvedRoute
 
 @dataclass(frozen=True, eq=False)
 class Limit:
-    """A limit, written once, and the routes that share its count."""
+    """A limit that is set in one place, and the routes that share its count."""
 
     table: str
-    """The stick table that counts."""
+    """The name of the stick table that holds the count."""
     counter: int
-    """The sticky counter that tracks it, by its place in the list; sc0 is the token's."""
+    """The number of the sticky counter that tracks it: its position in the list, from 1; sc0 is for tokens."""
     rate: RateLimit
     routes: tuple[ResolvedRoute, ...]
 

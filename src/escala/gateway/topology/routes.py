@@ -1,4 +1,4 @@
-"""Routes with the policy that holds for each, and where each part of the policy is written."""
+"""Routes with their effective policy, and where each part of the policy is set."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from escala.config import PLATFORM, Config, Policy, RouteSettings
 from escala.http.paths import JWKS_PATH
 
 BUILT_IN = "built in"
-"""Where the policy of Escala's own routes is written."""
+"""The source given for the policy of Escala's own routes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,13 +15,15 @@ class ResolvedRoute:
     """A route, the service that it leads to, and its effective policy."""
 
     name: str
-    """What people call it: its path, behind its first host where it has some. No other route has this name."""
+    """The unique name shown to people: its path, preceded by its first host if it has hosts."""
     service: str
     settings: RouteSettings
     policy: Policy
     sources: Mapping[str, str]
-    """By key of the policy, the table of escala.toml that sets it: "gateway", "services.web" or
-    "services.web.routes[/data]"; a key with its default value is not here."""
+    """By policy key, the table of escala.toml that sets it: "gateway", "services.web" or "services.web.routes[/data]".
+
+    A key that is not set anywhere is missing here.
+    """
 
     @property
     def split_to(self) -> str | None:
@@ -34,17 +36,17 @@ class ResolvedRoute:
         return BUILT_IN if self.service == PLATFORM else f"services.{self.service}.routes[{self.name}]"
 
     def reaches(self, service: str) -> bool:
-        """Whether its requests may reach `service`."""
+        """Whether this route's requests may reach `service`."""
         return service in (self.service, self.split_to)
 
 
 def resolve_routes(config: Config) -> tuple[ResolvedRoute, ...]:
-    """Return all routes by name, the built-in ones among them."""
+    """Return all routes, including the built-in ones, sorted by name."""
     return tuple(sorted((_resolve(config, *pair) for pair in _pairs(config)), key=lambda route: route.name))
 
 
 def sources_of(routes: Sequence[ResolvedRoute], key: str) -> str:
-    """Say where escala.toml sets a key of the policy for these routes, for a comment in what is made of it."""
+    """Return where escala.toml sets a policy key for these routes, for a comment in the rendered configuration."""
     tables = sorted({source for route in routes if (source := route.sources.get(key))})
     return ", ".join(f"{table}.{key}" for table in tables) or f"{key} (default)"
 
@@ -58,7 +60,7 @@ def _resolve(config: Config, service: str, settings: RouteSettings) -> ResolvedR
 
 
 def _pairs(config: Config) -> Iterator[tuple[str, RouteSettings]]:
-    # Whatever the gateway's defaults are: jobs need a token, and keys do not.
+    # These values override the gateway's defaults: jobs always need a token, and the public keys never do.
     yield PLATFORM, RouteSettings(path="/jobs", public=False, hosts=(), cache=None)
     yield PLATFORM, RouteSettings(path=JWKS_PATH, public=True, hosts=())
     for name, service in config.services.items():

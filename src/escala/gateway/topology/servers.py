@@ -6,11 +6,11 @@ from typing import Literal
 from escala.config import Endpoint
 
 ServerState = Literal["ready", "drain", "maint"]
-"""drain: it finishes what it has; maint: nothing goes to it, nor is it checked."""
+"""drain: it finishes its current requests; maint: it gets no requests and no health checks."""
 
 
 FULL_WEIGHT = 100
-"""Of a replica that gets as many requests as the others; HAProxy knows 0 to 256."""
+"""The weight of a replica that gets a normal share of the requests; HAProxy allows 0 to 256."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class Server:
     """A replica as the balancer sees it."""
 
     number: int
-    """HAProxy writes it behind the service's name, and hashes it."""
+    """HAProxy shows it after the service's name, and uses it for consistent hashing."""
     endpoint: Endpoint
     state: ServerState
     weight: int = FULL_WEIGHT
     threads: int | None = None
-    """How many requests it can work on at a time, where it says so."""
+    """How many requests it can handle at a time, if it reports that."""
 
     @property
     def name(self) -> str:

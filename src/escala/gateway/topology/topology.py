@@ -1,7 +1,7 @@
-"""What a configuration means, worked out once. Pure: nothing is read but the configuration.
+"""What a configuration means, computed once. Only the configuration is read; there are no side effects.
 
-Whoever needs a route's policy, a scope, a limit or an address asks here and derives nothing again: the renderers, the
-replicas' environment, the command line.
+The renderers, the replicas' environment and the command line all take a route's policy, a scope, a limit or an address
+from here. None of them derives it again.
 """
 
 from collections.abc import Mapping
@@ -21,20 +21,20 @@ PLATFORM_SERVICE = ServiceSettings(app="escala.services.platform:app")
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Topology:
     config: Config
-    """What it was worked out from."""
+    """The configuration that it was computed from."""
     services: Mapping[str, ServiceSettings]
-    """All services, the built-in one among them."""
+    """All services, including the built-in one."""
     routes: tuple[ResolvedRoute, ...]
-    """All routes by name, the built-in ones among them."""
+    """All routes, including the built-in ones, sorted by name."""
     reaching: Mapping[str, tuple[ResolvedRoute, ...]]
-    """By service, the routes whose requests may reach it."""
+    """The routes whose requests may reach each service, by service."""
     backends: Mapping[str, tuple[Backend, ...]]
-    """By service."""
+    """The backends of each service, by service."""
     limits: tuple[Limit, ...]
     scopes: tuple[str, ...]
     """All scopes that routes require, sorted."""
     addresses: tuple[ListenAddress, ...]
-    """Where the project listens, besides the replicas without a port of their own."""
+    """The addresses that the project listens on, except for replicas without a fixed port."""
 
     @classmethod
     def of(cls, config: Config) -> "Topology":
@@ -53,11 +53,11 @@ class Topology:
         )
 
     def backend_for(self, route: ResolvedRoute, service: str) -> Backend:
-        """Return the backend that a route's requests take to a service."""
+        """Return the backend through which a route's requests reach a service."""
         return next(backend for backend in self.backends[service] if route in backend.routes)
 
     def has_websockets(self, service: str) -> bool:
-        """Whether a service's WebSockets have a backend of their own."""
+        """Whether a service's WebSockets have a separate backend."""
         return self.backends[service][-1].name == websocket_backend(service)
 
     @property
@@ -67,28 +67,28 @@ class Topology:
 
     @property
     def limit_counters(self) -> int:
-        """How many sticky counters of HAProxy the limits need."""
+        """How many of HAProxy's sticky counters the limits need."""
         return max((limit.counter for limit in self.limits), default=0)
 
     @property
     def cache_ages(self) -> list[float]:
-        """For how many seconds answers are cached: every value that a route has, the shortest first."""
+        """All cache times of routes in seconds, the shortest first."""
         return sorted({route.policy.cache for route in self.routes if route.policy.cache is not None})
 
     def max_body(self, service: str) -> int:
-        """Return the largest request body in bytes that any route lets through to a service."""
+        """Return the largest request body, in bytes, that any route to a service allows."""
         bodies = (route.policy.max_body for route in self.reaching[service])
         return max(bodies, default=self.config.gateway.max_body)
 
     def unusual_methods(self, service: str) -> list[str]:
-        """Return the methods that routes let through to a service beyond the default ones; "*" is any."""
+        """Return the methods that routes to a service allow beyond the default ones; "*" means any."""
         found = {method for route in self.reaching[service] for method in route.policy.methods}
         return sorted(found - set(methods.DEFAULT))
 
     def public_paths(self, service: str) -> list[str]:
         """Return the path prefixes that need no token, as the service sees them.
 
-        A prefix below them that does need one begins with "!".
+        A prefix below one of these that does need a token starts with "!".
         """
         prefixes = [
             ("" if route.policy.public else "!") + (route.settings.to or route.settings.path)
@@ -97,6 +97,7 @@ class Topology:
         health = self.services[service].health or "/health"
         if health != "tcp":
             prefixes.insert(0, health)
-        # Another prefix with "!" says nothing, and it would change the environment: a reason to roll the service out.
+        # A "!" prefix that is not below a public one adds no information. It would only change the environment of the
+        # replicas, which causes a rollout of the service.
         public = [prefix for prefix in prefixes if not prefix.startswith("!")]
         return [prefix for prefix in prefixes if any(is_under(prefix.removeprefix("!"), each) for each in public)]

@@ -1,1 +1,1 @@
-"""ASGI middleware that stands before every app of a Python replica."""
+"""ASGI middleware that wraps every app of a Python replica."""

@@ -1,7 +1,7 @@
 """The body limit inside a replica.
 
-The gateway refuses a body whose announced length is too large. A chunked body announces none, so each Python replica
-counts what it reads.
+The gateway refuses a body whose Content-Length is too large. A chunked body has no Content-Length, so each Python
+replica counts the bytes that it reads.
 """
 
 import re
@@ -17,7 +17,10 @@ _SIZE = re.compile(rb"\d{1,15}")
 
 
 class BodyLimit:
-    """ASGI middleware: a body above `limit` bytes, or above the fewer that the gateway names, is answered with 413."""
+    """ASGI middleware that answers 413 when a body is too large.
+
+    The limit is `limit` bytes, or the limit in the gateway's X-Escala-Max-Body header if that is smaller.
+    """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app = app
@@ -36,7 +39,7 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                # Starlette and FastAPI pass this exception on to the app's own handlers.
+                # Starlette and FastAPI pass this exception to the app's own exception handlers.
                 raise HTTPException(413, f"The body is larger than the {limit} bytes allowed.")
             return message
 

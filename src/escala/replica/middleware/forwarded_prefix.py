@@ -1,7 +1,7 @@
-"""Where an app stands for its clients: behind a route that cuts a prefix off, its root is not "/".
+"""The path prefix under which clients see an app. If a route strips a prefix, the app's root is not "/" for them.
 
-The gateway names the prefix in X-Forwarded-Prefix. The app gets it as ASGI's `root_path`, which stands before its path
-too (ASGI HTTP specification, "root_path" and "path"), and WSGI apps as SCRIPT_NAME.
+The gateway names the prefix in X-Forwarded-Prefix. The app gets it as ASGI's `root_path`. ASGI's `path` begins with it
+too (ASGI HTTP specification, "root_path" and "path"). A WSGI app gets it as SCRIPT_NAME.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ _HEADER = PREFIX.lower().encode()
 
 
 class ForwardedPrefix:
-    """ASGI middleware: sets `root_path`, `path` and `raw_path` as the client has them."""
+    """ASGI middleware: sets `root_path`, `path` and `raw_path` as the client sees them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,8 +1,9 @@
-"""Whether a replica is well, answered by its own program, so that a busy app is not taken for a dead one.
+"""Health checks of a replica, answered by Escala's own code, so that a busy app is not taken for a dead one.
 
-The supervisor's question carries X-Escala-Check; clients' requests cannot, as the gateway takes it away. That it is
-answered shows that the app's lifespan has begun and that the event loop goes round. The app itself is asked only where
-escala.toml names a page (`health`): then its answer holds, and if it comes late, the last one before it.
+A request of the supervisor carries the header X-Escala-Check. A client's request cannot: the gateway removes the
+header. An answer shows that the app's lifespan has started and that the event loop is running. The app itself is asked
+only if escala.toml names a page (`health`). Then the status of that page is the answer. If the page answers too late
+because the app is busy, its last answer is used.
 """
 
 import asyncio
@@ -16,13 +17,16 @@ _HEADER = CHECK.lower().encode()
 _logger = logging.getLogger("escala")
 
 PATIENCE = 1.0
-"""Seconds that the app has for its answer; the supervisor waits for twice as long."""
+"""Seconds that the app's page has to answer. The supervisor waits twice as long."""
 _STALE = 30.0
-"""Seconds after which the last answer says nothing any more, where no request has ended since."""
+"""Seconds after which the page's last answer is no longer used, unless a request has ended since."""
 
 
 class Health:
-    """ASGI middleware: answers the supervisor; `page` is asked where there is one."""
+    """ASGI middleware that answers the supervisor's health checks.
+
+    `page` is the path of the app's health page, if there is one. `threads` is sent to the supervisor if it is not None.
+    """
 
     def __init__(self, app: ASGIApp, page: str | None, threads: int | None) -> None:
         self.app = app
@@ -30,16 +34,16 @@ class Health:
         self._threads = threads
         self._inflight = 0
         self._status = 503
-        """What the page answered last."""
+        """The page's last status."""
         self._heard = 0.0
-        """When the page answered last, or a request ended (the loop's time)."""
+        """When the page last answered or a request last ended (event loop time)."""
         self._asking: asyncio.Task[int] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and any(name == _HEADER for name, _ in scope["headers"]):
             await self._answer(scope, receive, send)
             return
-        counts = scope["type"] == "http"  # a WebSocket is silent for hours, and keeps no thread
+        counts = scope["type"] == "http"  # an open WebSocket does not mean that the app is busy
         self._inflight += counts
         try:
             await self.app(scope, receive, send)
@@ -57,7 +61,10 @@ class Health:
         await send({"type": "http.response.body"})
 
     async def _ask(self, scope: Scope) -> int:
-        """Return the status of the app's page. While the app is busy with others, a late answer says nothing."""
+        """Return the status of the app's page.
+
+        If the page is late while the app is busy with other requests, return its last status.
+        """
         loop = asyncio.get_running_loop()
         if self._asking is None or self._asking.done():
             self._asking = loop.create_task(self._page_status(dict(scope)))
@@ -75,7 +82,8 @@ class Health:
         async def receive() -> Message:
             if messages:
                 return messages.pop()
-            await asyncio.Event().wait()  # nobody leaves before the answer; who listens for that is cancelled
+            # This request never disconnects. An app that waits for a disconnect is cancelled at the end.
+            await asyncio.Event().wait()
             raise AssertionError
 
         async def send(message: Message) -> None:
@@ -86,8 +94,8 @@ class Health:
         scope["headers"] = [pair for pair in scope["headers"] if pair[0] != _HEADER]
         try:
             await self.app(scope, receive, send)
-        except Exception:  # the user's own code: whatever it raises, the page has not answered well
-            if self._status != 500:  # once, not each second
+        except Exception:  # user code may raise anything; the check has then failed
+            if self._status != 500:  # log it once, not every second
                 _logger.exception("the health page %s failed", self._page)
             return 500
         return found

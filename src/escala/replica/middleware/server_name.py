@@ -1,7 +1,7 @@
-"""What an app is told of its server where it listens on a Unix socket.
+"""The server name and port that an app sees when its replica listens on a Unix socket.
 
-ASGI then has the socket's path for a name and no port. They end up in URLs that are made without a Host header, and as
-SERVER_NAME and SERVER_PORT of WSGI (PEP 3333), which must be a name and a port.
+In that case ASGI gives the socket's path as the name, and no port. Both values appear in URLs that are built without a
+Host header. They also become WSGI's SERVER_NAME and SERVER_PORT (PEP 3333), which must be a name and a port.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -10,7 +10,7 @@ _SERVER = ("localhost", 80)
 
 
 class ServerName:
-    """ASGI middleware: a server without a port is called localhost."""
+    """ASGI middleware: replaces a server that has no port with localhost, port 80."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

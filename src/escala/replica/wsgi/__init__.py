@@ -1,1 +1,1 @@
-"""WSGI apps (PEP 3333) in a replica: `server` is the way in."""
+"""WSGI apps (PEP 3333) in a replica. The entry point is `server`."""

@@ -1,4 +1,4 @@
-"""What a WSGI app is told of a request."""
+"""The WSGI environ of a request."""
 
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -7,9 +7,10 @@ from starlette.types import Scope
 
 
 def environ_of(scope: Scope) -> dict[str, Any]:
-    """Return what PEP 3333 wants of a request ("environ Variables"); texts are bytes as Latin-1.
+    """Return the environ of a request (PEP 3333, "environ Variables"). Strings hold bytes decoded as Latin-1.
 
-    Headers with an underscore are left out: they would look like those with a dash, which the gateway vouches for.
+    Headers with an underscore in their name are left out. In the environ they could not be told from headers with a
+    dash, which the gateway has checked.
     """
     prefix = str(scope.get("root_path", ""))
     raw = scope.get("raw_path") or scope["path"].encode()
@@ -26,7 +27,7 @@ def environ_of(scope: Scope) -> dict[str, Any]:
         "SERVER_NAME": server[0],
         "SERVER_PORT": str(server[1] or 80),
         "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
-        "wsgi.input_terminated": True,  # the body ends, however it was sent: what Werkzeug looks for
+        "wsgi.input_terminated": True,  # reading stops at the body's end, even if it is chunked (Werkzeug)
     }
     if scope.get("client"):
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = scope["client"][0], str(scope["client"][1])

@@ -1,4 +1,4 @@
-"""A request between its thread and the event loop."""
+"""Passes a request and its response between a WSGI thread and the event loop."""
 
 import asyncio
 import concurrent.futures
@@ -9,13 +9,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Send
 
 _LOOKAHEAD = 256 * 1024
-"""Bytes of a body that wait for the app to read them."""
+"""The number of body bytes that are buffered until the app reads them."""
 _BODY_SECONDS = 10.0
-"""How long a body may stand still while the app reads it."""
+"""How long the app waits for the next piece of a body before the request fails with 408."""
 _UNSENT = 64 * 1024
-"""Bytes of an answer that may wait for the client while the app makes more."""
+"""The number of response bytes that may wait for the client before the app's next write blocks."""
 _LISTEN_AFTER = 0.02
-"""Seconds after which it is watched whether the client leaves."""
+"""Seconds after which the exchange begins to watch for a client that disconnects."""
 
 
 class ClientLeft(ConnectionResetError):
@@ -23,37 +23,41 @@ class ClientLeft(ConnectionResetError):
 
 
 class Exchange:
-    """A request between its thread, which reads and sends in blocking calls, and the loop, which carries them out."""
+    """One request and its response. The WSGI thread makes blocking calls, and the event loop carries them out.
+
+    With `lazy`, the body is received only when the app reads it.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive, *, lazy: bool) -> None:
         self.gone = False
-        """Whether the client has left."""
+        """Whether the client has disconnected, or sending has ended."""
         self.started = False
-        """Whether the answer's head was sent."""
+        """Whether the response has begun, so that its head can no longer change."""
         self.refusal: HTTPException | None = None
-        """Why the rest of the body is not read, such as its size; the answer where the app has not begun one."""
+        """Why the rest of the body is not read, such as its size. It is the response if the app has not begun one."""
         self._loop = loop
         self._receive = receive
         self._lazy = lazy
-        """A client that expects 100 gets it when the app reads, and ASGI sends it when it is asked for the body."""
+        """Whether the client expects "100 Continue". The server sends that when the body is first
+        received, so nothing is received before the app reads."""
         self._listening: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
         self._wake = asyncio.Event()
-        """Set when there is something to send, or nothing will be sent any more."""
+        """Set when there are messages to send, or when the thread has ended."""
         self._news = threading.Condition()
-        # Guarded by it:
+        # The following are guarded by _news:
         self._chunks: deque[bytes] = deque()
         self._waiting = 0
         self._complete = False
         self._outgoing: list[Message] = []
         self._unsent = 0
 
-    # On the loop
+    # Called on the event loop
 
     async def serve(self, thread: "concurrent.futures.Future[None]", send: Send) -> None:
-        """Send what the thread has to say until it has ended."""
-        # Most requests are answered before it matters whether the client is there.
+        """Send the thread's messages until it has ended."""
+        # Most requests are answered before it matters whether the client is still connected.
         timer = None if self._lazy else self._loop.call_later(_LISTEN_AFTER, self._listen)
         thread.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._wake.set))
         try:
@@ -67,7 +71,7 @@ class Exchange:
                     await send(message)
             thread.result()
         finally:
-            self._tell(gone=True)  # where sending failed, so that the thread ends too
+            self._tell(gone=True)  # if sending failed, this makes the thread end too
             if timer is not None:
                 timer.cancel()
             if self._listening is not None:
@@ -78,7 +82,7 @@ class Exchange:
             self._listening = self._loop.create_task(self._take())
 
     async def _take(self) -> None:
-        """Take the body's pieces as there is room for them, and then wait for the client to leave."""
+        """Receive the body as long as the buffer has room, then wait for the client to disconnect."""
         while True:
             await self._room.wait()
             try:
@@ -105,17 +109,20 @@ class Exchange:
             self.refusal = self.refusal or refusal
             self._news.notify_all()
 
-    # In the thread
+    # Called in the WSGI thread
 
     def read(self) -> bytes:
-        """Return the next piece of the body, nothing at its end; raise ClientLeft or OSError where there is no end."""
+        """Return the next piece of the body, or b"" at its end.
+
+        Raises ClientLeft if the client has disconnected, and OSError if the body was refused or did not arrive in time.
+        """
         if self._listening is None:
             self._loop.call_soon_threadsafe(self._listen)
         with self._news:
             told = self._news.wait_for(
                 lambda: self._chunks or self._complete or self.gone or self.refusal, _BODY_SECONDS
             )
-            if not told:  # a thread is too dear for a body that stands still
+            if not told:  # a stalled body must not occupy a thread
                 self.refusal = HTTPException(408, "The request's body did not arrive in time.")
             if self._chunks:
                 chunk = self._chunks.popleft()
@@ -127,16 +134,19 @@ class Exchange:
                 return b""
             if self.refusal is not None:
                 raise OSError(self.refusal.detail)
-            raise ClientLeft("the client has left")
+            raise ClientLeft("the client has disconnected")
 
     def send(self, *messages: Message) -> None:
-        """Hand messages over, once what was sent before is on its way; raise ClientLeft where nobody gets them."""
-        if self._listening is None and self.started:  # an answer in pieces may go on for long
+        """Pass messages to the event loop. Blocks while too many bytes wait to be sent.
+
+        Raises ClientLeft if the client has disconnected.
+        """
+        if self._listening is None and self.started:  # a streamed response may last long
             self._loop.call_soon_threadsafe(self._listen)
         with self._news:
             self._news.wait_for(lambda: self._unsent < _UNSENT or self.gone)
             if self.gone:
-                raise ClientLeft("the client has left")
+                raise ClientLeft("the client has disconnected")
             self.started = True
             wake = not self._outgoing
             self._outgoing += messages

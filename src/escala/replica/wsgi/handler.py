@@ -1,7 +1,7 @@
-"""PEP 3333 by the standard library's reference implementation, with an exchange instead of files.
+"""PEP 3333 with the standard library's reference implementation (`wsgiref`), on an exchange instead of files.
 
-`wsgiref` has `start_response`, `write`, `close`, and errors before and after the head. Changed here are what it leaves
-to servers, when the head goes out, and which lengths it makes up.
+`wsgiref` implements `start_response`, `write`, `close`, and errors before and after the head. This module adds what
+`wsgiref` leaves to servers. It also changes when the head is sent, and when a Content-Length is added.
 """
 
 import contextlib
@@ -21,7 +21,10 @@ from escala.replica.wsgi.exchange import ClientLeft, Exchange
 
 
 class _Input(io.RawIOBase):
-    """The body as a file; `io.BufferedReader` over it has all ways of reading (PEP 3333, "Input and Error Streams")."""
+    """The request body as a raw stream.
+
+    An `io.BufferedReader` on top of it provides all read methods of PEP 3333 ("Input and Error Streams").
+    """
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -40,7 +43,7 @@ class _Input(io.RawIOBase):
 
 
 class Handler(BaseHandler):
-    """`wsgiref`'s handler with an exchange instead of files."""
+    """`wsgiref`'s handler, which reads from and writes to an exchange instead of files."""
 
     environ: dict[str, Any]
     headers: Headers | None
@@ -48,7 +51,7 @@ class Handler(BaseHandler):
     bytes_sent: int
     headers_sent: bool
     wsgi_run_once = False
-    os_environ: dict[str, str] = {}  # noqa: RUF012 - overrides a mapping that would hold the process's own environment
+    os_environ: dict[str, str] = {}  # noqa: RUF012 - keeps the process's own environment out of environ
 
     def __init__(self, scope: Scope, exchange: Exchange) -> None:
         self._scope = scope
@@ -56,7 +59,7 @@ class Handler(BaseHandler):
         self._pending: list[Message] = []
         self._finished = False
 
-    # What the app gets
+    # What the app receives
 
     def get_stdin(self) -> Any:
         return io.BufferedReader(_Input(self._exchange), 64 * 1024)
@@ -73,7 +76,8 @@ class Handler(BaseHandler):
     # What it answers
 
     def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
-        kept = [(str(name), str(value)) for name, value in headers if not is_hop_by_hop(name)]  # they are the server's
+        # Hop-by-hop headers are the server's business.
+        kept = [(str(name), str(value)) for name, value in headers if not is_hop_by_hop(name)]
         return super().start_response(str(status), kept, exc_info)
 
     def write(self, data: bytes) -> None:
@@ -95,11 +99,14 @@ class Handler(BaseHandler):
         )
 
     def _write(self, data: bytes) -> None:
-        if not self._finished:  # what is more than Content-Length says is nobody's
+        if not self._finished:  # data beyond Content-Length is dropped
             self._pending.append({"type": "http.response.body", "body": data, "more_body": True})
 
     def _flush(self) -> None:
-        """Send what was written at once (PEP 3333, "Buffering and Streaming"), as the end where it is all of it."""
+        """Send what was written without delay (PEP 3333, "Buffering and Streaming").
+
+        When Content-Length is reached, this ends the response.
+        """
         if self._finished:
             return
         assert self.headers is not None
@@ -130,21 +137,22 @@ class Handler(BaseHandler):
     # What goes wrong
 
     def run(self, application: Any) -> None:
-        # Not wsgiref's, which takes any broken connection, an app's own to its database too, for the client's.
+        # This replaces wsgiref's method, which takes every ConnectionError for a disconnected client, even one from the
+        # app's own connection to its database.
         try:
             self.setup_environ()
             self.result = application(self.environ, self.start_response)
             self.finish_response()
         except ClientLeft:
             pass
-        except BaseException:  # SystemExit too: it must not end the other requests
+        except BaseException:  # SystemExit too: it must not affect other requests
             with contextlib.suppress(ClientLeft):
                 self.handle_error()
 
     def handle_error(self) -> None:
-        """Answer 500 where the head is not out; after it, break off: uvicorn closes the connection."""
+        """Answer 500 if the head is not sent yet. Otherwise stop: uvicorn then closes the connection."""
         if self._exchange.refusal is not None and not self._exchange.started:
-            return  # whoever refused the body answers
+            return  # the server answers with the refusal (see WsgiServer)
         self.log_exception(sys.exc_info())
         if not self._exchange.started:
             self._pending.clear()

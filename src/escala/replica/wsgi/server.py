@@ -1,8 +1,8 @@
-"""A WSGI app (PEP 3333) as an ASGI app: each request is a thread's, up to so many at a time.
+"""Runs a WSGI app (PEP 3333) as an ASGI app: each request runs in a thread of a pool.
 
-The protocol itself is the standard library's reference implementation (`handler`). What joins it to ASGI: an environ
-from a scope (`environ`), a body that waits for the loop, answers that the loop sends, and the news that the client has
-left (`exchange`).
+The protocol itself is the standard library's reference implementation (`handler`). Two modules connect it to ASGI:
+`environ` builds the environ from the scope. `exchange` passes the body to the thread and the response to the event
+loop, and tells the thread that the client has disconnected.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ WsgiApp = Callable[..., Iterable[bytes]]
 
 
 class WsgiServer:
-    """ASGI app: runs a WSGI app in `threads` threads."""
+    """ASGI app that runs a WSGI app in a pool of `threads` threads."""
 
     def __init__(self, app: WsgiApp, threads: int) -> None:
         self.threads = threads
@@ -31,7 +31,7 @@ class WsgiServer:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})  # before it is accepted: 403
+            await send({"type": "websocket.close", "code": 1000})  # closing before accepting answers 403
         else:
             await self._serve(scope, receive, send)
 
@@ -40,12 +40,12 @@ class WsgiServer:
         run = contextvars.copy_context().run
         await exchange.serve(self._executor.submit(run, self._in_thread, scope, exchange), send)
         if exchange.refusal is not None and not exchange.started:
-            if exchange.refusal.status_code == 413:  # of the middleware that counts, which answers it
+            if exchange.refusal.status_code == 413:  # raised by BodyLimit, which also answers it
                 raise exchange.refusal
             await Problem(exchange.refusal.status_code, exchange.refusal.detail).response()(scope, receive, send)
 
     def _in_thread(self, scope: Scope, exchange: Exchange) -> None:
-        if not exchange.gone:  # while it waited for a thread
+        if not exchange.gone:  # the client may have disconnected while the request waited for a thread
             Handler(scope, exchange).run(self._app)
 
 

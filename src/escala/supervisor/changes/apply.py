@@ -1,8 +1,14 @@
-"""`escala apply`: from the project that runs to the one in the file, without a dropped request.
+"""`escala apply`: change the running project into the one in the file, without dropping a request.
 
-The order makes it safe. Read and validate, let HAProxy check, start what is new and wait until it is ready, let HAProxy
-switch, and only then commit: let go of what is no longer wanted, and roll out the services whose replicas would be
-others now. Nothing of the running project changes before the switch, so a failure has nothing to undo.
+The order makes it safe:
+
+1. Read and validate the file.
+2. Let HAProxy check the new configuration.
+3. Start the new services and wait until they are ready.
+4. Let HAProxy switch to the new configuration.
+5. Commit: remove what is no longer wanted, and roll out the services whose replicas would now be different.
+
+Nothing of the running project changes before the switch. If a step before it fails, there is nothing to undo.
 """
 
 import asyncio
@@ -26,14 +32,14 @@ from escala.supervisor.replicas.table import ReplicaTable
 
 @dataclass(frozen=True)
 class Proposal:
-    """What the file says, beside the project that runs."""
+    """The project that the file describes, compared with the running project."""
 
     before: Project
     wanted: Project
-    """With the settings that only a restart takes over as they are in the running project."""
+    """The project from the file. Settings that need a restart keep the values of the running project."""
     changes: list[Change]
     rolling: list[str]
-    """Services whose replicas would be others."""
+    """Services whose replicas would be different."""
 
     @property
     def applied(self) -> Applied:
@@ -49,7 +55,7 @@ class Proposal:
 
     @property
     def recounted(self) -> set[str]:
-        """Services that are to have another number of replicas."""
+        """Services whose settings for the number of replicas have changed."""
         before, wanted = self.before.config.services, self.wanted.config.services
         return {name for name in before.keys() & wanted.keys() if before[name].replicas != wanted[name].replicas}
 
@@ -86,7 +92,7 @@ class ApplyOperation:
         return Proposal(before, wanted, difference(before.config, opened.config), rolling)
 
     async def run(self, operation: Operation) -> None:
-        """Take over what the file says, and roll out what that changes in replicas."""
+        """Apply the file, and roll out the services whose replicas it changes."""
         with self._alone(), ExitStack() as locked:
             operation.report("reading the file")
             proposal = await self.read()
@@ -94,7 +100,7 @@ class ApplyOperation:
             locked.enter_context(self._locks.hold(proposal.touched, f"apply (operation {operation.id})"))
             await self._switch(proposal, operation)
             operation.applied = proposal.applied
-            operation.report("the gateway has switched")
+            operation.report("the gateway has switched to the new configuration")
             if proposal.changes:
                 self._emit(ConfigurationApplied(len(proposal.changes)))
             await self._rollouts.roll_all(dict.fromkeys(proposal.rolling, proposal.wanted), operation.report)
@@ -104,12 +110,12 @@ class ApplyOperation:
         if wanted.config == proposal.before.config:
             return
         Endpoints(wanted).require_sockets()
-        operation.report("checking")
+        operation.report("checking the new configuration")
         await self._configuration.check(self._plan(wanted))
         with self._started(proposal.fresh):
             operation.report("starting new services")
             await self._start(wanted, proposal.fresh)
-            operation.report("switching")
+            operation.report("switching the gateway to the new configuration")
             await self._membership.reload(lambda: self._plan(wanted), lambda: self._commit(proposal))
         for name in proposal.recounted:
             rules = wanted.config.services[name].replicas
@@ -122,23 +128,23 @@ class ApplyOperation:
         return Plan(project.topology, self._replicas.servers(project.topology))
 
     async def _start(self, wanted: Project, fresh: Iterable[str]) -> None:
-        """Start the services that are new, beside those that run, and wait until each has a replica that is ready."""
+        """Start the new services next to the running ones, and wait until each has a replica that is ready."""
         asked = [
             self._replicas.add(name, wanted) for name in fresh for _ in range(wanted.config.services[name].replicas.min)
         ]
         await asyncio.gather(*(self._replicas.wait_ready(name) for name in {replica.service for replica in asked}))
 
     def _commit(self, proposal: Proposal) -> None:
-        """Let the wanted project be the one that runs; replicas that are to be rolled out stay as they are for now."""
+        """Make the wanted project the running one. Replicas that are still to be rolled out stay unchanged for now."""
         for name in proposal.rolling:
             self._replicas.adopt(name, self._replicas.release_of(name))
         self._replicas.commit(proposal.wanted)
         for name in proposal.wanted.topology.services.keys() - set(proposal.rolling):
-            self._replicas.adopt(name, proposal.wanted)  # the same process, but not for how long it may take
+            self._replicas.adopt(name, proposal.wanted)  # the same command, but timeouts may differ
 
     @contextmanager
     def _started(self, fresh: Iterable[str]) -> Iterator[None]:
-        """Take services away again that were started in vain."""
+        """If the apply fails, remove the new services that it had started."""
         try:
             yield
         except BaseException:
@@ -149,7 +155,7 @@ class ApplyOperation:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         if self._applying:
-            raise OperationRefused("another apply is under way; try again when it is over")
+            raise OperationRefused("another apply is running; try again when it has finished")
         self._applying = True
         try:
             yield

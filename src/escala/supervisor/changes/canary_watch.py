@@ -17,10 +17,13 @@ class CanaryWatch:
         self._membership = membership
 
     async def observe(self, canary: Replica, others: Sequence[Replica], seconds: float) -> tuple[Served, Served]:
-        """Return what the canary and the others together do from now on for so long; its death ends the watch."""
+        """Watch for `seconds`. Return what the canary did, and what the others did together.
+
+        If the canary stops serving, the watch ends early.
+        """
         before = await self._counted(canary.service)
         end = time.monotonic() + seconds
-        while time.monotonic() < end and canary.serves:  # noqa: ASYNC110 - whether it serves is told by nobody
+        while time.monotonic() < end and canary.serves:  # noqa: ASYNC110 - no event tells when it stops serving
             await asyncio.sleep(min(_POLL_SECONDS, max(0.0, end - time.monotonic())))
         after = await self._counted(canary.service)
 
@@ -35,7 +38,7 @@ class CanaryWatch:
 
 
 def between(before: Traffic | None, after: Traffic | None) -> Served:
-    """Return what one replica did between two readings; its totals fall only where its number was given anew."""
+    """Return what one replica did between two readings. Its totals only fall if a new replica has got its number."""
     if after is None:
         return Served(0, 0, 0.0)
     requests, errors = (before.requests, before.errors) if before else (0, 0)

@@ -1,4 +1,4 @@
-"""An operation: something that was asked of a running project, and how far it is."""
+"""An operation: a request to a running project, and its progress."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from escala.events import Emit, OperationChanged
 from escala.supervisor.replicas.locks import ServiceLocks
 
 _KEPT = 100
-"""Operations that have ended and can still be asked about."""
+"""How many finished operations are kept, so that clients can still query them."""
 
 
 @dataclass(eq=False)
@@ -34,7 +34,7 @@ class Operation:
     ended_at: float | None = None
 
     def report(self, step: str, done: int = 0, total: int = 0) -> None:
-        """Note what is being done, and tell those who follow it."""
+        """Record the current step, and emit an event about it."""
         self.step, self.done, self.total = step, done, total
         self._emit_change()
 
@@ -64,7 +64,7 @@ class Operation:
 
 
 class OperationRegistry:
-    """Runs operations, and keeps them for those who ask."""
+    """Runs operations, and keeps them so that clients can query them."""
 
     def __init__(self, locks: ServiceLocks, emit: Emit) -> None:
         self._locks = locks
@@ -81,9 +81,10 @@ class OperationRegistry:
         *,
         locked: bool = False,
     ) -> Operation:
-        """Begin an operation on services, `locked` until its end where wanted; raise ServiceBusy if they are not free.
+        """Begin an operation on services.
 
-        Others lock what they need by themselves, for as long as they need it.
+        With `locked`, the services are locked until the operation ends; raise ServiceBusy if one is locked already.
+        Without it, the operation itself locks what it needs, for as long as it needs it.
         """
         operation = Operation(str(self._began + 1), kind, self._emit, sorted(services))
         held = ExitStack()
@@ -92,7 +93,7 @@ class OperationRegistry:
         self._began += 1
         self._operations[operation.id] = operation
         task = asyncio.create_task(self._run(operation, work), name=f"{kind} operation")
-        task.add_done_callback(lambda _: held.close())  # also where it never came to run
+        task.add_done_callback(lambda _: held.close())  # runs even if the task never started
         self._tasks[operation.id] = task
         for old in [each.id for each in self._operations.values() if each.ended_at is not None][:-_KEPT]:
             del self._operations[old]
@@ -105,14 +106,14 @@ class OperationRegistry:
         return list(self._operations.values())
 
     async def wait(self, operation: Operation) -> None:
-        """Wait for an operation's end; raise what failed it, if anything."""
+        """Wait for the end of an operation. If it failed, raise its error."""
         if operation.id in self._tasks:
             await asyncio.shield(self._tasks[operation.id])
         if operation.failure is not None:
             raise operation.failure
 
     async def stop(self) -> None:
-        """Give up what is under way, as everything stops."""
+        """Cancel the running operations, because the project stops."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -127,8 +128,8 @@ class OperationRegistry:
             operation.end(OperationRefused("the project is stopping; the operation was abandoned"))
             raise
         except Exception as error:
-            operation.end(OperationRefused(f"it broke off by a bug: {error!r}"))
-            report_bug(f"operation {operation.id} ({operation.kind}) broke off", error)
+            operation.end(OperationRefused(f"a bug in Escala ended the operation: {error!r}"))
+            report_bug(f"operation {operation.id} ({operation.kind}) was aborted", error)
         else:
             operation.end()
         finally:

@@ -1,8 +1,8 @@
 """A rollout: the replicas of one service are replaced by new ones, and no request is dropped.
 
-New ones first: they are ready and known to HAProxy before as many old ones finish their requests and go. Where a new
-one does not become ready, the rollout stops: the new ones go, what was replaced is started again as it was, and the old
-ones have served all the time.
+New replicas come first. Only when they are ready and known to HAProxy, the same number of old ones finish their
+requests and end. If a new replica does not become ready, the rollout stops: the new replicas are removed, and those
+that were already replaced are started again as they were. The remaining old replicas serve all the time.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from escala.supervisor.replicas.table import ReplicaTable
 
 _POLL_SECONDS = 0.1
 _PATIENCE = 60.0
-"""Seconds that a rollout waits for replicas that went down meanwhile."""
+"""Seconds that a rollout waits for replicas that went down while it ran."""
 
 
 class Rollout:
-    """Brings a service from what its replicas are made of to `release`; `progress` is called after each step."""
+    """Replaces the replicas of a service by ones that run `release`. `progress` is called after each step."""
 
     def __init__(
         self,
@@ -54,10 +54,10 @@ class Rollout:
         self._numbers = sorted(replica.number for replica in self._old)
         self._fresh: list[Replica] = []
         self.wanted = len(self._old)
-        """How many are to be replaced."""
+        """How many replicas are to be replaced."""
 
     async def run(self) -> None:
-        """Replace them all; raise RolloutStopped where it had to go back."""
+        """Replace all of them; raise RolloutStopped if the rollout failed and was reverted."""
         began = time.monotonic()
         self._emit(RolloutStarted(self.service, self.wanted))
         try:
@@ -77,18 +77,18 @@ class Rollout:
         self._emit(RolloutEnded(self.service, self.replaced, time.monotonic() - began))
 
     def _room(self) -> int:
-        """Return how many may be started now."""
+        """Return how many new replicas may be started now."""
         alive = len(self._old) + len(self._fresh)
         return min(self.wanted + self._limits.max_surge - alive, self.wanted - len(self._fresh))
 
     def _spare(self) -> int:
-        """Return how many old ones may go now."""
+        """Return how many old replicas may be removed now."""
         serving = [replica for replica in (*self._old, *self._fresh) if replica.serves]
         spared = max(0, len(serving) - (self.wanted - self._limits.max_unavailable))
         return min(len(self._old), spared + sum(replica not in serving for replica in self._old))
 
     async def _start(self, count: int, weight: int = FULL_WEIGHT) -> None:
-        """Start new ones, and wait until they serve and have settled."""
+        """Start new replicas, wait until they serve, and check that they stay up for the settle time."""
         started = [self._replicas.add(self.service, self._release) for _ in range(count)]
         for replica in started:
             replica.weight = weight
@@ -98,17 +98,20 @@ class Rollout:
             await asyncio.sleep(min(_POLL_SECONDS, self._limits.settle))
             for replica in started:
                 if replica.child.state not in {"serving", "draining"}:
-                    raise RolloutStopped(f"{replica.name} was ready, and ended: {replica.why_not()}")
+                    raise RolloutStopped(f"{replica.name} became ready, but then ended: {replica.why_not()}")
 
     async def _until_serving(self, started: Sequence[Replica]) -> None:
         self._fresh += started
         await asyncio.gather(*(replica.child.wait_tried() for replica in started))
         for replica in started:
             if not replica.serves:
-                raise RolloutStopped(f"{replica.name} does not become ready: {replica.why_not()}")
+                raise RolloutStopped(f"{replica.name} did not become ready: {replica.why_not()}")
 
     async def _until_some_may_change(self) -> None:
-        """Wait while so many are down, by whatever came between, that nobody can be spared and there is no room."""
+        """Wait until a replica may be started or removed.
+
+        If too many replicas are down for another reason, neither is possible.
+        """
         end = time.monotonic() + _PATIENCE
         while self._room() <= 0 and self._spare() <= 0:
             if time.monotonic() > end:
@@ -117,7 +120,7 @@ class Rollout:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _retire(self, count: int) -> None:
-        by_use = sorted(self._old, key=lambda replica: replica.serves)  # whoever does not serve goes first
+        by_use = sorted(self._old, key=lambda replica: replica.serves)  # those that do not serve go first
         going, self._old = by_use[:count], by_use[count:]
         await asyncio.gather(*(self._replicas.retire(replica) for replica in going))
         self.replaced += len(going)
@@ -134,12 +137,15 @@ class Rollout:
         verdict = judge(fresh, old)
         self._emit(CanaryJudged(self.service, verdict.good, verdict.why))
         if not verdict.good:
-            raise RolloutStopped(f"the canary was worse: {verdict.why}")
+            raise RolloutStopped(f"the canary did worse than the old replicas: {verdict.why}")
         await self._replicas.weigh(self._fresh[0], FULL_WEIGHT)
         await self._retire(self._spare())
 
     async def _take_pinned_numbers(self) -> None:
-        """Move replicas that stand beyond the pinned ports onto the ports that were being left meanwhile."""
+        """Move replicas onto pinned ports that are free now.
+
+        While old replicas still held these ports, the new ones got numbers beyond them.
+        """
         pinned = len(self._release.topology.services[self.service].ports)
         for number in self._numbers:
             if number <= pinned and self._replicas.is_free(self.service, number):
@@ -149,8 +155,8 @@ class Rollout:
                 await self._replicas.retire(beyond)
 
     async def _go_back(self) -> str:
-        """Restore what was there, as far as there is something to restore it from; return in words what serves now."""
-        if self._release is self._before:  # the files themselves are what is new, and the old ones are no more
+        """Restore the old replicas as far as possible. Return a text that says what serves now."""
+        if self._release is self._before:  # the code files were changed in place, so the old code no longer exists
             serving = [replica for replica in self._fresh if replica.serves]
             keep = serving[: self.wanted - len(self._old)]
         else:
@@ -167,11 +173,11 @@ class Rollout:
 
 
 def _who_serves(old: int, new: int, all_old: int) -> str:
-    """Say what clients have after a rollout went back: how many of the old replicas serve, and of the new ones."""
+    """Describe what serves after a rollout was reverted: how many of the old replicas, and how many of the new ones."""
     if not old + new:
         return "no replica serves: requests get 503 until one starts"
     if new:
         return f"{old} old and {new} new replica{' serves' if old + new == 1 else 's serve'}"
     if old < all_old:
-        return f"{old} of {all_old} old replicas serve{'s' if old == 1 else ''} on"
-    return f"{old} old replica{' serves' if old == 1 else 's serve'} on"
+        return f"{old} of {all_old} old replicas continue{'s' if old == 1 else ''} to serve"
+    return f"{old} old replica{' continues' if old == 1 else 's continue'} to serve"

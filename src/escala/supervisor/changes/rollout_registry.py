@@ -1,4 +1,4 @@
-"""The rollouts of a running project: which are under way, and how the last one of each service ended."""
+"""The rollouts of a running project: those in progress, and how the last one of each service ended."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +26,10 @@ class RolloutRegistry:
         self._running: dict[str, Rollout] = {}
         self._recycling: set[asyncio.Task[None]] = set()
         self._stopped: dict[str, str] = {}
-        """Why the last rollout of a service was stopped."""
+        """Per service, why its last rollout was stopped."""
 
     def status(self, service: str) -> RolloutStatus | None:
-        """Return how far a rollout is, or why the last one was stopped; None where all is well."""
+        """Return the progress of a rollout, or why the last one was stopped; None if there is neither."""
         running = self._running.get(service)
         if running is not None:
             return RolloutStatus("running", running.replaced, running.wanted, "")
@@ -45,9 +45,9 @@ class RolloutRegistry:
         only: Sequence[Replica] = (),
         progress: Callable[[], None] = lambda: None,
     ) -> None:
-        """Replace the replicas of a service, or `only` some; raise RolloutStopped where it had to go back.
+        """Replace the replicas of a service, or `only` some of them.
 
-        Whoever calls this holds the service's lock.
+        Raise RolloutStopped if the rollout failed and was reverted. The caller must hold the service's lock.
         """
 
         def report() -> None:
@@ -71,7 +71,7 @@ class RolloutRegistry:
             self._stopped[service] = str(error)
             raise
         except Exception as error:
-            self._stopped[service] = f"it broke off: {error!r}"
+            self._stopped[service] = f"it was aborted by an error: {error!r}"
             raise
         finally:
             del self._running[service]
@@ -79,7 +79,7 @@ class RolloutRegistry:
     async def roll_all(
         self, releases: Mapping[str, Project], report: Callable[[str, int, int], None], canary: Canary | None = None
     ) -> None:
-        """Roll out several services at a time; raise RolloutStopped, when all have ended, where any was stopped."""
+        """Roll out several services in parallel. When all have ended, raise RolloutStopped if any was stopped."""
 
         def progress() -> None:
             running = [self._running[service] for service in releases if service in self._running]
@@ -97,7 +97,7 @@ class RolloutRegistry:
             raise RolloutStopped("\n".join(stopped))
 
     def recycle(self, replicas: Sequence[Replica]) -> None:
-        """Begin to replace replicas of one service by others like them; raise ServiceBusy where it is locked."""
+        """Begin to replace replicas of one service by identical new ones; raise ServiceBusy if it is locked."""
         service = replicas[0].service
         held = ExitStack()
         held.enter_context(self._locks.hold([service], "recycling"))
@@ -106,17 +106,17 @@ class RolloutRegistry:
             try:
                 await self.roll(service, self._replicas.release_of(service), only=replicas)
             except RolloutStopped:
-                pass  # an event has said so
+                pass  # an event has reported it
             except Exception as error:
-                report_bug(f"the recycling of {service} broke off", error)
+                report_bug(f"the recycling of {service} was aborted", error)
 
         task = asyncio.create_task(recycle(), name=f"recycling of {service}")
         self._recycling.add(task)
         task.add_done_callback(self._recycling.discard)
-        task.add_done_callback(lambda _: held.close())  # also where it never came to run
+        task.add_done_callback(lambda _: held.close())  # runs even if the task never started
 
     async def stop(self) -> None:
-        """Give up what is being recycled, as everything stops."""
+        """Cancel the running replacements, because the project stops."""
         for task in self._recycling:
             task.cancel()
         await asyncio.gather(*self._recycling, return_exceptions=True)

@@ -1,1 +1,1 @@
-"""What the supervisor runs beside HAProxy: listeners, certificates, revocations, the access log."""
+"""What the supervisor runs in addition to HAProxy: listeners, certificates, revocations, the access log."""

@@ -1,4 +1,4 @@
-"""The access log's collector as a child of the supervisor, and the pipe by which lines reach it."""
+"""The access log's collector as a child of the supervisor, and the pipe that carries the lines to it."""
 
 import asyncio
 import contextlib
@@ -14,16 +14,16 @@ from escala.supervisor.replicas.spec import program_path
 
 COLLECTOR = "access-log"
 _MAX_PIPE = Path("/proc/sys/fs/pipe-max-size")
-"""What a pipe may hold without privileges (pipe(7))."""
+"""The maximum capacity of a pipe without privileges (pipe(7))."""
 
 
 class LogPipe:
-    """The pipe. The supervisor holds both ends, so lines wait in it while HAProxy or the collector is started again."""
+    """The pipe. The supervisor holds both ends, so lines stay in it while HAProxy or the collector restarts."""
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.writer, False)
-        with contextlib.suppress(OSError, ValueError):  # a user with many pipes gets no large ones
+        with contextlib.suppress(OSError, ValueError):  # the kernel limits the total pipe size of a user
             fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, int(_MAX_PIPE.read_text()))
 
     def close(self) -> None:

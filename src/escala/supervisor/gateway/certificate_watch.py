@@ -1,4 +1,4 @@
-"""Whether certificate files are not what they were."""
+"""Detects changes of the certificate files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,20 +7,23 @@ from escala.project.project import Project
 
 
 class CertificateWatch:
-    """Remembers the files' times and sizes, from when it was made."""
+    """Compares the files' modification times and sizes with those that it saw before, first when it was created."""
 
     def __init__(self, project: Callable[[], Project]) -> None:
-        """`project` returns the project as it runs; another path is another set of files, which a reload has read."""
+        """`project` returns the project as it currently runs.
+
+        If its certificate path has changed, a reload has already read the files at the new path.
+        """
         self._project = project
         self._path = self._configured()
         self._seen = self._found = self._stat()
 
     def changed(self) -> bool:
-        """Whether the files differ from those last tried, and have stayed as they are since the last call.
+        """Whether the files have changed since the last reload attempt, and have been stable since the last call.
 
-        Also when they were deleted.
+        A deletion counts as a change.
         """
-        if self._path != self._configured():  # by an apply, which has read the files
+        if self._path != self._configured():  # changed by an apply, which has read the files
             self._path = self._configured()
             self._seen = self._found = self._stat()
         now = self._stat()

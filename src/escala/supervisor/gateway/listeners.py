@@ -1,6 +1,6 @@
 """The sockets that clients connect to. The supervisor holds them, and HAProxy inherits them.
 
-So the addresses stay taken while HAProxy is restarted after a death, and who connects in between waits instead of being
+So the addresses stay bound while HAProxy restarts after a crash. A client that connects in between waits and is not
 refused.
 """
 
@@ -14,13 +14,13 @@ from escala.processes import ports
 
 class PublicListeners:
     def __init__(self, gateway: GatewaySettings) -> None:
-        """Bind all addresses; raise PortTaken where one is not to be had."""
+        """Bind all addresses; raise PortTaken if one is in use."""
         self._sockets: list[socket.socket] = []
         try:
             self._bind_fd = self._reserve(gateway.bind, "the gateway (gateway.bind)")
             admin = gateway.admin or Address("127.0.0.1", ports.free_port())
-            self._admin_fd = self._reserve(admin, "the gateway's metrics (gateway.admin)")
-            self._sockets[-1].listen()  # a port that somebody else found free too is now taken for them
+            self._admin_fd = self._reserve(admin, "the gateway's metrics endpoint (gateway.admin)")
+            self._sockets[-1].listen()  # a process that found this port free too now sees it taken
             self._redirect_fd = None
             if gateway.tls is not None and gateway.tls.redirect is not None:
                 self._redirect_fd = self._reserve(gateway.tls.redirect, "the redirect to HTTPS (gateway.tls.redirect)")
@@ -40,7 +40,7 @@ class PublicListeners:
         )
 
     def shut(self) -> None:
-        """Refuse new connections; HAProxy's master would keep the sockets listening until its workers are done."""
+        """Refuse new connections. Otherwise, HAProxy's master would keep listening until its workers have finished."""
         for each in self._sockets:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

@@ -12,11 +12,15 @@ GATEWAY = "gateway"
 
 _USUAL = ("[NOTICE]", "[WARNING]", "Proxy ", "Server ", "Paused ")
 _ENDING = ("Cannot transfer the fd", "exited with code 143 (Terminated)")
-"""Of a command to a worker that ends after a reload, and of a worker that was told to end at a stop."""
+"""Messages that are normal when workers end.
+
+The first follows a command to a worker that ends after a reload. The second comes from a worker that was told to end
+when the project stops.
+"""
 
 
 class GatewayLifecycle(Lifecycle):
-    """`plan` is asked at each start, so that a gateway that died comes back with the replicas of that moment."""
+    """The lifecycle of HAProxy. `plan` is called at each start, so a restarted gateway gets the current replicas."""
 
     start_timeout = 10.0
 

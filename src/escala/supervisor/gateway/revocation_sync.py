@@ -1,7 +1,7 @@
-"""Keeps the gateway's revocations as PostgreSQL has them: written there first, then enforced.
+"""Keeps the gateway's revocations in sync with PostgreSQL. A revocation is stored there first, then enforced.
 
-Every supervisor of the same PostgreSQL listens for those that others write. What was missed while a connection was lost
-is found when it is there again.
+Every supervisor that uses the same PostgreSQL listens for revocations that others write. Those that it missed while it
+had no connection are read when it is connected again.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from escala.gateway.haproxy.revocation_maps import Revocations
 
 RETRY_SECONDS = 0.5
 POLL_SECONDS = 30.0
-"""How often expired revocations are forgotten, and what a lost notification costs at most."""
+"""How often expired revocations are deleted. It is also the longest delay that a lost notification can cause."""
 
 _AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
@@ -37,11 +37,11 @@ class RevocationSync:
         self._emit = emit
         self._failing = False
         self._unenforced = False
-        """Whether the gateway does not have all of them yet."""
+        """Whether some known revocations have not reached the gateway yet."""
         self.loop = BackgroundLoop("revocation sync", self._follow)
 
     async def load(self) -> None:
-        """Read them all, before the gateway takes traffic; raise EngineFailed where PostgreSQL does not answer."""
+        """Read all revocations before the gateway opens; raise EngineFailed if PostgreSQL does not answer."""
         try:
             connection = await asyncpg.connect(self._url())
             try:
@@ -52,7 +52,7 @@ class RevocationSync:
             raise EngineFailed("PostgreSQL", f"revocations cannot be read: {error}") from None
 
     async def add(self, kind: str, value: str, expires_at: float) -> None:
-        """Revoke a token (by its `jti`) or all tokens of a user; returns when the gateway refuses them."""
+        """Revoke a token (by its `jti`) or all tokens of a user. Return when the gateway refuses them."""
         written = False
         try:
             connection = await asyncpg.connect(self._url())
@@ -71,7 +71,7 @@ class RevocationSync:
         except (OSError, EscalaError) as error:
             self._unenforced = True
             outcome = "the revocation is stored, but not enforced yet"
-            raise RevocationFailed(outcome, f"the gateway does not take it ({str(error) or 'no answer'})") from None
+            raise RevocationFailed(outcome, f"the gateway did not accept it ({str(error) or 'no answer'})") from None
 
     async def _follow(self) -> float:
         try:
@@ -85,7 +85,7 @@ class RevocationSync:
         return RETRY_SECONDS
 
     async def _listen(self) -> None:
-        """Read at once, at every notification, and from time to time; return when the connection is lost."""
+        """Read revocations at once, at every notification, and at intervals. Return when the connection is lost."""
         connection = await asyncpg.connect(self._url())
         woken = asyncio.Event()
         connection.add_termination_listener(lambda _: woken.set())
@@ -105,7 +105,7 @@ class RevocationSync:
             connection.terminate()
 
     async def _read(self, connection: Connection) -> bool:
-        """Read them all; return whether anything is different."""
+        """Read all revocations; return whether anything has changed."""
         found = await revocation_store.read(connection)
         if (found.tokens, found.users) == (self._revocations.tokens, self._revocations.users):
             return False
@@ -114,5 +114,8 @@ class RevocationSync:
 
 
 def never_later_than(max_ttl: float) -> float:
-    """Return when the last token that exists now has expired, if none may be valid for more than `max_ttl` seconds."""
+    """Return a time at which every token that exists now has expired.
+
+    No token is valid for more than `max_ttl` seconds.
+    """
     return time.time() + max_ttl + 1

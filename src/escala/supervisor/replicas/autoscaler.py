@@ -1,4 +1,4 @@
-"""The autoscaler measures what services have to do, and lets the number of replicas follow (`scaling_policy`)."""
+"""The autoscaler: measures the load of services, and adjusts their number of replicas (`scaling_policy`)."""
 
 import time
 from collections import deque
@@ -16,9 +16,9 @@ from escala.supervisor.replicas.scaling_policy import Capacity, Decision, Sample
 from escala.supervisor.replicas.table import ReplicaTable
 
 SAMPLE_SECONDS = 0.5
-"""Between two samples."""
+"""Seconds between two samples."""
 _ASLEEP_SECONDS = 0.2
-"""The same while a service has no replica: somebody may be waiting for one."""
+"""The same while a service has no replica, as a request may be waiting for one."""
 
 
 class Autoscaler:
@@ -34,15 +34,15 @@ class Autoscaler:
         self._requests: dict[str, int] = {}
         self._decisions: dict[str, Decision] = {}
         self._changing: set[str] = set()
-        """Workers that were locked: their new version may have other tasks."""
+        """Workers that were locked, for example by a rollout. Their new version may have other tasks."""
         self.loop = BackgroundLoop("autoscaler", self._follow)
 
     def begin_anew(self, service: str) -> None:
-        """Forget what was measured: somebody chose a number, and it is not to shrink at once."""
+        """Forget the samples. Somebody has chosen a number of replicas, and it must not shrink at once."""
         self._histories.pop(service, None)
 
     def why(self, service: str) -> str:
-        """Say why a service has as many replicas as it has; nothing where the number is fixed."""
+        """Return why a service has its current number of replicas; "" if the number is fixed."""
         decision = self._decisions.get(service)
         return decision.why if decision else ""
 
@@ -57,7 +57,7 @@ class Autoscaler:
         traffic = {each.service: each for each in await self._membership.traffic() if not each.server}
         for name, service in scaled.items():
             sample = await self._sample(name, service, traffic.get(name))
-            if sample is not None:  # somebody could be asked
+            if sample is not None:  # the load could be measured
                 self._decide(name, service, sample)
 
     def _decide(self, name: str, service: ServiceSettings, sample: Sample) -> None:
@@ -73,7 +73,7 @@ class Autoscaler:
         try:
             with self._locks.hold([name], "autoscaling"):
                 self._replicas.scale(name, decision.count)
-        except ServiceBusy:  # such as by a rollout: it is decided again when that is over
+        except ServiceBusy:  # for example by a rollout; the next sample decides again
             return
         self._emit(Rescaled(name, present, decision.count, decision.why))
 
@@ -95,7 +95,7 @@ class Autoscaler:
             return None
         before = self._requests.get(name, traffic.requests)
         self._requests[name] = traffic.requests
-        # The gateway counts those that wait as in flight too.
+        # The gateway counts waiting requests as in flight too.
         busy = max(0, traffic.inflight - traffic.queued)
         return Sample(now, busy, traffic.queued, traffic.requests != before, 0.0, ready)
 

@@ -1,4 +1,4 @@
-"""What waits in the queue of jobs, as PostgreSQL tells it."""
+"""The backlog of the job queue, as counted in PostgreSQL."""
 
 import asyncio
 import contextlib
@@ -22,26 +22,27 @@ _ANSWER_SECONDS = 5.0
 
 
 class Backlog:
-    """Asks over a connection of its own; `url` is where PostgreSQL is."""
+    """Queries PostgreSQL over a connection of its own. `url` returns PostgreSQL's URL."""
 
     def __init__(self, url: Callable[[], str]) -> None:
         self._url = url
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._tasks: dict[str, list[str]] = {}
         self._listing: dict[str, asyncio.Task[None]] = {}
-        """Modules that are being asked for their tasks, which may take seconds."""
+        """Per module, the task that currently lists its tasks. That may take seconds."""
         self._not_before: dict[str, float] = {}
-        """When a module that could not be loaded is tried again."""
+        """Per module, the earliest time of the next attempt to list its tasks."""
         self._turn = asyncio.Lock()
 
     async def all(self) -> Counts | None:
-        """Return the counts of all jobs; None where PostgreSQL does not answer."""
+        """Return the counts of all jobs; None if PostgreSQL does not answer."""
         return await self._ask(queue.count)
 
     async def of(self, target: str, spec: Callable[[], ProcessSpec]) -> Counts | None:
-        """Return the counts of a worker's jobs; None while its tasks are not known, or PostgreSQL does not answer.
+        """Return the counts of a worker's jobs.
 
-        `spec` is how its replicas are started.
+        Return None while its tasks are not known yet, or if PostgreSQL does not answer. `spec` returns the command that
+        starts its replicas.
         """
         tasks = self._tasks.get(target)
         if tasks is not None:
@@ -51,7 +52,7 @@ class Backlog:
         return None
 
     def forget(self, target: str) -> None:
-        """Ask anew which tasks a worker has."""
+        """Forget a worker's tasks, so that they are listed again."""
         self._tasks.pop(target, None)
         self._not_before.pop(target, None)
 
@@ -63,12 +64,12 @@ class Backlog:
             self._connection.terminate()
 
     async def _list(self, target: str, spec: Callable[[], ProcessSpec]) -> None:
-        """Ask a process of its own which tasks a module has: the supervisor imports nothing of the project."""
+        """List a module's tasks in a separate process, because the supervisor never imports the project's code."""
         self._not_before[target] = time.monotonic() + _RETRY_SECONDS
         try:
             self._tasks[target] = _tasks_in(await output_of(spec(), "--list", seconds=_LIST_SECONDS), target)
         except (EscalaError, OSError, ValueError):
-            pass  # the worker's replicas say the same, and louder
+            pass  # the worker's replicas report the same problem more visibly
         except Exception as error:
             report_bug(f"the tasks of {target} cannot be listed", error)
         finally:
@@ -86,7 +87,7 @@ class Backlog:
 
 
 def _tasks_in(lines: list[str], target: str) -> list[str]:
-    """Return the list that is printed last; a module may print other things at its import."""
+    """Return the list in the last line that has one. A module may print other lines when it is imported."""
     for line in reversed(lines):
         with contextlib.suppress(msgspec.MsgspecError):
             return msgspec.json.decode(line, type=list[str])

@@ -10,13 +10,13 @@ from escala.project.project import Project
 from escala.supervisor.replicas.spec import replica_name
 
 MAX_REPLICAS = 256
-"""Replicas of one service."""
+"""The maximum number of replicas of one service."""
 
 HOST = "127.0.0.1"
 """The interface that replicas with a port listen on."""
 
 NOWHERE = Address(HOST, 1)
-"""Where a replica listens that never came so far as to listen; HAProxy wants to know all the same."""
+"""A placeholder address for a replica that does not listen yet. HAProxy needs an address for every server."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Endpoints:
     project: Project
 
     def fixed(self, service_name: str, number: int) -> Endpoint | None:
-        """Return where a replica always listens; None where any port will do."""
+        """Return the fixed endpoint of a replica; None if it may listen on any free port."""
         service = self.project.topology.services[service_name]
         if number <= len(service.ports):
             return Address(HOST, service.ports[number - 1])
@@ -35,17 +35,17 @@ class Endpoints:
         return None
 
     def claim(self, service_name: str, number: int, before: Endpoint = NOWHERE) -> Endpoint:
-        """Return where a replica is to listen, free to be listened on; raise PortTaken or StartError where it is not.
+        """Return the endpoint that a replica is to listen on; raise PortTaken or StartError if it is not free.
 
-        A port that is not pinned is the one that it had `before`, if possible.
+        If the port is not pinned, the replica keeps the one that it had `before`, if possible.
         """
         fixed = self.fixed(service_name, number)
         if isinstance(fixed, UnixSocket):
             try:
-                clear(fixed)  # of one that was killed
+                clear(fixed)  # left by a replica that was killed
             except OSError as error:
                 name = replica_name(service_name, number)
-                raise StartError(f"{fixed.path} is in the way of {name}'s socket: {error.strerror}") from None
+                raise StartError(f"{fixed.path} blocks {name}'s socket; remove it ({error.strerror})") from None
             return fixed
         if fixed is not None:
             ports.require_free(fixed, replica_name(service_name, number))
@@ -55,13 +55,13 @@ class Endpoints:
         return Address(HOST, ports.free_port(HOST))
 
     def require_sockets(self) -> None:
-        """Raise StartError where a replica's socket would have too long a path, however many there come to be."""
+        """Raise StartError if the path of a replica's socket would be too long, even with the maximum of replicas."""
         for name, service in self.project.topology.services.items():
             if service.on_socket:
                 self.project.layout.require_replica_sockets(name, MAX_REPLICAS)
 
     def require_first(self) -> None:
-        """Raise PortTaken or StartError where one of the first replicas could not listen: nothing starts in vain."""
+        """Raise PortTaken or StartError if one of the first replicas could not listen, before anything is started."""
         self.require_sockets()
         for name, service in self.project.topology.services.items():
             for number in range(1, service.replicas.min + 1):

@@ -1,8 +1,9 @@
-"""Whether replicas that serve are healthy: each is asked every second, and judged with what the gateway counts.
+"""The health of serving replicas: each is probed every second, and judged together with the gateway's counters.
 
-Load must not look like death. A replica that is silent while it answers requests, or has as many as it may have, is
-busy, and stays where it is: further requests wait in the gateway's queue. One that is silent with room to spare hangs.
-It gets nothing new, and is replaced when that lasts (`hang_timeout`). HAProxy itself checks connections only.
+A replica under load must not be taken for a dead one. A replica is silent if it does not answer the probe. If it still
+answers requests, or already has as many as it may have, it is busy. It then stays in service, and further requests
+wait in the gateway's queue. If it is silent although it has capacity left, it hangs. It then gets no new requests, and
+is replaced if that lasts (`hang_timeout`). HAProxy itself only checks that it can connect.
 """
 
 import asyncio
@@ -20,34 +21,34 @@ from escala.supervisor.replicas.table import ReplicaTable
 
 CHECK_SECONDS = 1.0
 FALL = 2
-"""Bad answers in a row that are needed to take a replica out; one good one puts it back."""
+"""How many bad answers in a row take a replica out of service. One good answer puts it back."""
 
 
 @dataclass(frozen=True)
 class Health:
-    """What is known of one process."""
+    """What is known about the health of one process."""
 
     state: HealthState = "healthy"
     bad: int = 0
     """Bad or missing answers in a row."""
     silent_since: float | None = None
-    """Since when neither the question nor any request was answered."""
+    """Since when neither the probe nor any request has been answered."""
     answers: int | None = None
-    """Requests that it had answered when it was silent last."""
+    """How many requests it had answered when it was last found silent."""
 
 
 def judge(before: Health, answer: Answer, traffic: Traffic | None, now: float, *, patient: bool = False) -> Health:
-    """Return what is known after one more question. Pure; `traffic` is needed for a replica that was silent.
+    """Return the health after one more probe. A pure function. `traffic` is needed only if the replica was silent.
 
-    `patient` is for a server of somebody else's, which may have all its threads busy for long: while it has requests,
-    its silence says nothing.
+    `patient` is for third-party servers. All their threads may be busy for a long time, so silence means nothing
+    while they have requests.
     """
     if answer == "healthy":
         return Health()
     bad = before.bad + 1
     if answer == "unhealthy":
         return Health("unhealthy" if bad >= FALL else before.state, bad)
-    if traffic is None:  # nobody can say what it has to do
+    if traffic is None:  # its load is unknown
         return before
     answers = traffic.answers
     works = before.answers is not None and answers != before.answers
@@ -64,7 +65,7 @@ class HealthWatch:
         self._membership = membership
         self._emit = emit
         self._known: dict[tuple[str, int], Health] = {}
-        """By replica and process."""
+        """The key is the replica's name and the process id."""
         self.loop = BackgroundLoop("health watch", self._check)
 
     async def _check(self) -> float:
@@ -77,7 +78,7 @@ class HealthWatch:
         known: dict[tuple[str, int], Health] = {}
         changes: list[Callable[[], Awaitable[None]]] = []
         for replica, answer in zip(asked, answers, strict=True):
-            if replica.child.pid is None:  # it ended meanwhile
+            if replica.child.pid is None:  # it has ended in the meantime
                 continue
             key = (replica.name, replica.child.pid)
             before = self._known.get(key, Health())
@@ -104,4 +105,4 @@ class HealthWatch:
             return
         silent = time.monotonic() - found.silent_since
         if silent > limit:
-            replica.child.abort(f"it hung: nothing was answered for {silent:.0f} s")
+            replica.child.abort(f"it hung: it answered nothing for {silent:.0f} s")

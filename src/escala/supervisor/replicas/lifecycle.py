@@ -1,4 +1,4 @@
-"""The lifecycle of a replica's process: where it listens, what is run, and what HAProxy is told of it."""
+"""The lifecycle of a replica's process: where it listens, which command runs, and how HAProxy is notified."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,11 +14,11 @@ from escala.supervisor.replicas.replica import Replica
 from escala.supervisor.replicas.spec import replica_spec
 
 EnvironmentOf = Callable[[Project, str, str], Mapping[str, str]]
-"""Returns the variables of a replica, from its release, its service and its own name."""
+"""Returns the environment variables of a replica, given its release, its service and its own name."""
 
 
 class Members(Protocol):
-    """Whom a replica's coming and going is announced to."""
+    """The receiver of notifications about replicas that come and go."""
 
     async def update(self, service: str, server: Server) -> None: ...
     async def remove(self, service: str, number: int) -> None: ...
@@ -26,7 +26,10 @@ class Members(Protocol):
 
 
 class ReplicaLifecycle(Lifecycle):
-    """`bind` must be called with the replica before its child is started: the child and it name each other."""
+    """Call `bind` with the replica before its child is started. The constructor cannot take it.
+
+    The child is created with this lifecycle, and the replica with the child.
+    """
 
     def __init__(self, start_timeout: float, members: Members, environment: EnvironmentOf) -> None:
         self.start_timeout = start_timeout

@@ -1,4 +1,7 @@
-"""One operation at a time for each service, whoever asks: a person, the autoscaler, the recycler, a signal."""
+"""Locks that allow one operation at a time for each service.
+
+It does not matter who starts the operation: a person, the autoscaler, the recycler or a signal.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,13 +10,13 @@ from escala.errors import ServiceBusy
 
 
 class ServiceLocks:
-    """Nobody waits for a lock: who finds a service busy is told so, and may come again."""
+    """Nobody waits for a lock. If a service is busy, the caller gets ServiceBusy and may try again later."""
 
     def __init__(self) -> None:
         self._holders: dict[str, str] = {}
 
     def holder(self, service: str) -> str | None:
-        """Return what a service is locked for; None where it is free."""
+        """Return the operation that holds the lock of a service; None if the service is free."""
         return self._holders.get(service)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The question whether a replica is healthy, asked over its own socket."""
+"""The health probe: a request to a replica's own endpoint."""
 
 import asyncio
 import socket
@@ -8,7 +8,7 @@ from escala.config import Endpoint, UnixSocket
 from escala.http.internal_headers import CHECK, THREADS
 
 Answer = Literal["healthy", "unhealthy", "silent"]
-"""silent: it took the question, or would have, and said nothing in time."""
+"""silent: the replica accepted the probe, or its socket's backlog was full, and it did not answer in time."""
 
 _TIMEOUT = 2.0
 _MAX_HEAD = 64 * 1024
@@ -26,10 +26,10 @@ async def ask(endpoint: Endpoint, page: str | None, name: str) -> Answer:
 
 
 async def probe(endpoint: Endpoint, page: str | None, name: str) -> int | None:
-    """Return when the replica says that it is healthy; raise OSError while it does not, TimeoutError in silence.
+    """Return if the replica is healthy; raise OSError if it is not, TimeoutError if it does not answer in time.
 
-    Healthy is a status below 400, or 404 from an app that has no such page. With the page "tcp" a connection is enough.
-    What is returned is how many requests it can work on at a time, where it says so.
+    Healthy means a status below 400, or 404 from an app that has no such page. With the page "tcp", a connection is
+    enough. The result is the number of requests that the replica can handle at a time, if it reports one.
     """
     async with asyncio.timeout(_TIMEOUT):
         head = await _head_of_answer(endpoint, page, name)
@@ -47,9 +47,10 @@ async def probe(endpoint: Endpoint, page: str | None, name: str) -> int | None:
 
 
 async def _head_of_answer(endpoint: Endpoint, page: str | None, name: str) -> bytes | None:
-    """Ask, and return the answer's head; None where a connection is all that is wanted.
+    """Send the request and return the head of the answer; None if only a connection is checked.
 
-    On a bare socket: asyncio's streams cost several times as much, for each replica and second.
+    It uses a bare socket, because asyncio's streams cost several times as much. The probe runs every second for each
+    replica.
     """
     loop = asyncio.get_running_loop()
     family = socket.AF_UNIX if isinstance(endpoint, UnixSocket) else socket.AF_INET
@@ -57,8 +58,8 @@ async def _head_of_answer(endpoint: Endpoint, page: str | None, name: str) -> by
         connection.setblocking(False)
         if isinstance(endpoint, UnixSocket):
             try:
-                connection.connect(endpoint.path)  # done at once, or not at all (unix(7))
-            except BlockingIOError:  # its backlog is full: whoever has so many waiting is silent, not gone
+                connection.connect(endpoint.path)  # succeeds or fails at once (unix(7))
+            except BlockingIOError:  # its backlog is full: it is silent, not gone
                 raise TimeoutError("the backlog of its socket is full") from None
         else:
             await loop.sock_connect(connection, tuple(endpoint))

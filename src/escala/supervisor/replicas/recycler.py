@@ -1,4 +1,7 @@
-"""Replicas that are too large, too old or out of reach are replaced, one after another, by one that is ready first."""
+"""Replaces replicas that are too large, too old or unreachable.
+
+A new replica is ready before the old one is removed.
+"""
 
 import asyncio
 import math
@@ -21,11 +24,11 @@ from escala.units import format_duration, format_size
 
 CHECK_SECONDS = 2.0
 PAUSE_SECONDS = 10.0
-"""Seconds between two replacements in one service, so that a limit which every replica exceeds causes no churn."""
+"""Seconds between two replacements in one service. It prevents churn if every replica exceeds a limit."""
 
 
 class Recycler:
-    """`replace` begins to replace replicas of one service by others like them."""
+    """`replace` begins to replace replicas of one service by identical new ones."""
 
     def __init__(
         self,
@@ -41,9 +44,9 @@ class Recycler:
         self._begin = replace
         self._emit = emit
         self._served: dict[tuple[str, int], tuple[int, int]] = {}
-        """By name and process: what the gateway had counted when it was first seen, and its requests since."""
+        """By name and process: the gateway's count when the process was first seen, and the requests since then."""
         self._not_before: dict[str, float] = {}
-        """By service: when the next replica may be replaced."""
+        """By service: the earliest time at which the next replica may be replaced."""
         self.loop = BackgroundLoop("recycler", self._check)
 
     async def _check(self) -> float:
@@ -61,27 +64,30 @@ class Recycler:
             return
         try:
             self._begin([replica for replica, _ in chosen])
-        except ServiceBusy:  # since it was looked at; it is looked at again
+        except ServiceBusy:  # locked since the check above; the next check tries again
             return
         self._not_before[name] = time.monotonic() + PAUSE_SECONDS
         for replica, why in chosen:
             self._emit(Recycling(replica.name, why))
 
     def _serving(self, name: str) -> list[Replica]:
-        """Return the replicas that serve, the longest serving first."""
+        """Return the serving replicas, those that have served longest first."""
         serving = [replica for replica in self._replicas.staying(name) if replica.child.state == "serving"]
         return sorted(serving, key=lambda replica: replica.child.ready_at or math.inf)
 
     def _lost(self, name: str) -> list[tuple[Replica, str]]:
-        """Return whose socket somebody has deleted: they live, and nobody reaches them."""
+        """Return the replicas whose socket was deleted. They still run, but nothing can connect to them."""
         return [
-            (replica, "its socket is gone")
+            (replica, "its socket was deleted")
             for replica in self._serving(name)
             if isinstance(replica.endpoint, UnixSocket) and not Path(replica.endpoint.path).is_socket()
         ]
 
     async def _spent(self, name: str, service: ServiceSettings) -> list[tuple[Replica, str]]:
-        """Return who has to go, and why: the longest serving of those above a limit, so that none is passed over."""
+        """Return the replica to replace, and why. Return an empty list if there is none.
+
+        Of the replicas above a limit, it is the one that has served longest, so that none is skipped for ever.
+        """
         for replica in self._serving(name):
             why = await self._why_spent(replica, service)
             if why:
@@ -100,7 +106,7 @@ class Recycler:
                 return f"it uses {format_size(used)} of memory"
         served = self._served.get((replica.name, pid), (0, 0))[1]
         if service.max_requests is not None and served >= service.max_requests:
-            return f"it has served {served} requests"
+            return f"it has handled {served} requests"
         return ""
 
     async def _count_requests(self) -> None:
@@ -116,7 +122,7 @@ class Recycler:
 
 
 def _memory(pid: int) -> int:
-    """Return the resident bytes of a process and what it started. Blocking."""
+    """Return the resident memory of a process and its descendants in bytes. Blocking."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         return sum(int(member.memory_info().rss) for member in (process, *process.children(recursive=True)))

@@ -1,4 +1,4 @@
-"""A replica: one process of a service, as the supervisor's table has it."""
+"""A replica: one process of a service, as an entry of the supervisor's table."""
 
 import asyncio
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ class Replica:
     service: str
     number: int
     release: Project
-    """What it is made from, also when it is started again after a death."""
+    """The project that it runs, also when it restarts after a crash."""
     child: Child
     endpoint: Endpoint = NOWHERE
     weight: int = FULL_WEIGHT
     drained: bool = False
-    """Whether somebody asked that no new requests go to it."""
+    """Whether somebody has drained it, so that it gets no new requests."""
     health: HealthState = "healthy"
-    """What the health watch found last; of a process that has just begun to serve, healthy."""
+    """The last finding of the health watch. A process that has just begun to serve counts as healthy."""
     threads: int | None = None
-    """How many requests it can work on at a time, where it says so."""
+    """How many requests it can handle at a time, if it reports that."""
     spec: ProcessSpec | None = None
-    """What was started last."""
+    """The command that was started last."""
     left: "asyncio.Future[None] | None" = None
-    """Done when it is gone; None for one that is there to stay."""
+    """A future that is done when the replica is gone; None while it is not being removed."""
 
     @property
     def name(self) -> str:
@@ -56,7 +56,10 @@ class Replica:
 
     @property
     def hangs_after(self) -> float | None:
-        """Seconds of silence after which it is replaced; never in development, where a debugger may hold it."""
+        """Seconds of silence after which it is replaced.
+
+        None in development, where a debugger may pause it.
+        """
         return None if self.release.single else self.settings.hangs_after
 
     @property

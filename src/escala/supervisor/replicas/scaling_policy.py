@@ -1,9 +1,13 @@
-"""How many replicas a service shall have: a pure function of what was measured.
+"""How many replicas a service should have: a pure function of the measurements.
 
-Load is what keeps replicas busy: for services the requests in flight and those that wait in the gateway, for workers
-the jobs that run and those that wait. Up is fast: by the average over `up_after`, and at once by the newest sample
-where the queue is filling. Down is slow: by the highest load within `down_after`, and only where the fewer replicas
-would have had a fifth of themselves to spare; so a load that comes and goes within that time changes nothing.
+For services, the load is the requests in flight and those that wait in the gateway. For workers, it is the running
+jobs and the waiting ones.
+
+Scaling up is fast. It follows the average load over `up_after`. If the queue is filling, it follows the newest sample
+at once.
+
+Scaling down is slow. It follows the highest load within `down_after`, and happens only if the remaining replicas would
+have had a fifth of their capacity to spare. So a load that comes and goes within that time changes nothing.
 """
 
 import math
@@ -13,7 +17,7 @@ from dataclasses import dataclass
 from escala.config import ReplicasSettings
 
 SPARE = 0.8
-"""How full fewer replicas may be for the others to go."""
+"""How fully the remaining replicas may be loaded after scaling down, as a share of their capacity."""
 
 
 @dataclass(frozen=True)
@@ -23,25 +27,25 @@ class Sample:
     at: float
     """Seconds of a clock that only goes forward."""
     busy: float
-    """What replicas are working on: requests in flight, or running jobs."""
+    """The work in progress: requests in flight, or running jobs."""
     waiting: float
     """Requests in the gateway's queue, or jobs that are due."""
     active: bool = True
-    """Whether anything came since the sample before; requests may be shorter than the time between two."""
+    """Whether any request or job came since the previous sample. It may have ended before this sample was taken."""
     oldest: float = 0.0
-    """For workers: the seconds that the oldest due job has waited."""
+    """For workers: how many seconds the oldest due job has waited."""
     ready: int = 0
-    """Replicas that can work; one that starts is not there yet."""
+    """How many replicas can work. One that is still starting does not count."""
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What one replica is there for."""
+    """The load that one replica is meant to handle."""
 
     busy: float
-    """Requests, in flight or waiting; or jobs at a time."""
+    """Requests in flight or waiting; for workers: jobs at a time."""
     waiting: float | None = None
-    """For workers: jobs that wait."""
+    """For workers: waiting jobs."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ class Decision:
 
 
 def decide(history: Sequence[Sample], present: int, rules: ReplicasSettings, capacity: Capacity) -> Decision:
-    """Return how many there shall be, and why; `history` goes back `down_after`, the newest last."""
+    """Return how many replicas there should be, and why.
+
+    `history` goes back as far as `down_after`. The newest sample is last.
+    """
     if not history:
         return Decision(present, "nothing has been measured yet")
     more = _more(history, present, rules, capacity)
@@ -72,16 +79,16 @@ def _more(history: Sequence[Sample], present: int, rules: ReplicasSettings, capa
         return max(by_average, _by_backlog(newest, present, rules, capacity), key=lambda each: each.count)
     filling = newest.waiting > 0 and (len(history) == 1 or newest.waiting >= history[-2].waiting)
     if filling:
-        now = Decision(_needed(_load(newest, capacity), capacity), f"the queue is filling ({newest.waiting:g} wait)")
+        now = Decision(_needed(_load(newest, capacity), capacity), f"the queue is filling: {newest.waiting:g} waiting")
         return max(by_average, now, key=lambda each: each.count)
     return by_average
 
 
 def _by_backlog(newest: Sample, present: int, rules: ReplicasSettings, capacity: Capacity) -> Decision:
-    """Return what the queue of jobs asks for."""
+    """Return how many replicas the job queue needs."""
     assert capacity.waiting is not None
     by_length = Decision(math.ceil(newest.waiting / capacity.waiting), f"{newest.waiting:g} jobs wait")
-    if newest.oldest > rules.target_wait and newest.ready >= present:  # those that were asked for are at work already
+    if newest.oldest > rules.target_wait and newest.ready >= present:  # replicas added earlier already work
         by_age = Decision(present + 1, f"a job has waited {newest.oldest:.0f} s")
         return max(by_length, by_age, key=lambda each: each.count)
     return by_length
@@ -93,12 +100,12 @@ def _fewer(history: Sequence[Sample], present: int, rules: ReplicasSettings, cap
     peak = max(_load(sample, capacity) for sample in window)
     what = _what(capacity)
     because = f"at most {peak:.3g} {what} in {rules.down_after:g} s"
-    if history[0].at > newest.at - rules.down_after:  # it has not been watched for so long yet
+    if history[0].at > newest.at - rules.down_after:  # it has not been measured for that long yet
         return Decision(present, f"{_load(newest, capacity):.3g} {what} now")
     if capacity.waiting is not None and any(sample.oldest > rules.target_wait / 2 for sample in window):
         return Decision(present, f"jobs have waited up to {max(s.oldest for s in window):.0f} s")
     if not any(sample.active for sample in window) and peak == 0:
-        return Decision(min(present, rules.min), f"nothing came for {rules.down_after:g} s")
+        return Decision(min(present, rules.min), f"no load for {rules.down_after:g} s")
     needed = max(1, _needed(peak / SPARE, capacity))
     return Decision(min(present, needed), because)
 
@@ -112,7 +119,7 @@ def _what(capacity: Capacity) -> str:
 
 
 def _load(sample: Sample, capacity: Capacity) -> float:
-    """Return what one sample asks for; jobs that wait are counted by themselves."""
+    """Return the load of one sample. Waiting jobs are not part of it: `_by_backlog` handles them."""
     return sample.busy if capacity.waiting is not None else sample.busy + sample.waiting
 
 

@@ -15,10 +15,10 @@ from escala.processes.process import ProcessSpec
 from escala.project.project import Project
 
 _SYSTEMD_VARIABLES = {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
-"""What is for the supervisor alone (sd_notify(3))."""
+"""Variables that are meant only for the supervisor (sd_notify(3)). Replicas do not inherit them."""
 
 _LISTEN_VARIABLES = {"SOCKET", "PORT", "HOST"}
-"""What a replica is told anew; one that has no port of its own must not find the supervisor's."""
+"""Variables that are set for each replica. A replica without a port of its own must not inherit the supervisor's."""
 
 
 def replica_name(service: str, number: int) -> str:
@@ -26,14 +26,17 @@ def replica_name(service: str, number: int) -> str:
 
 
 def program_path() -> str:
-    """Return the PATH of what the supervisor starts: programs beside its own Python come first."""
+    """Return the PATH for processes that the supervisor starts. The folder of its own Python comes first."""
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
 def environment_for(
     project: Project, *, postgres: str, valkey: str, service: str = "", replica: str = ""
 ) -> dict[str, str]:
-    """Return the variables of a replica, or of the prepare command: ours, and those that the supervisor has."""
+    """Return the environment variables of a replica, or of the prepare command.
+
+    They are those that Escala sets, and those inherited from the supervisor.
+    """
     own = Environment(
         project=project.name,
         service=service,
@@ -57,7 +60,7 @@ def environment_for(
 def replica_spec(
     project: Project, service_name: str, number: int, endpoint: Endpoint, environment: Mapping[str, str]
 ) -> ProcessSpec:
-    """Return what to run for one replica; raise ConfigError where its file of variables cannot be read."""
+    """Return the command that runs one replica; raise ConfigError if its env_file cannot be read."""
     service = project.topology.services[service_name]
     directory = project.root / (service.directory or "")
     listens = _variables(endpoint)
@@ -83,7 +86,7 @@ def replica_spec(
 
 
 def _variables(endpoint: Endpoint) -> dict[str, str]:
-    """Return what tells a process where to listen."""
+    """Return the variables that tell a process where to listen."""
     if isinstance(endpoint, UnixSocket):
         return {"SOCKET": endpoint.path}
     return {"HOST": endpoint.host, "PORT": str(endpoint.port)}
@@ -107,9 +110,9 @@ def _python_argv(topology: Topology, directory: Path, service_name: str, endpoin
     options: dict[str, object] = {
         **{f"--{name.lower()}": value for name, value in _variables(endpoint).items()},
         "--max-body": topology.max_body(service_name),
-        "--stop-timeout": max(0.5, service.stop_timeout - 0.5),  # to end by itself before it is killed
+        "--stop-timeout": max(0.5, service.stop_timeout - 0.5),  # so that it ends by itself before it is killed
     }
-    if service_name != PLATFORM:  # which has nothing of the project's
+    if service_name != PLATFORM:  # it contains no code of the project
         options["--root"] = directory
     if service.kind == "tasks":
         options["--concurrency"] = service.concurrency
@@ -124,5 +127,5 @@ def _python_argv(topology: Topology, directory: Path, service_name: str, endpoin
     if methods:
         flags += ["--methods", *methods]
     words = [str(word) for pair in options.items() for word in pair]
-    # -P: the working directory is the project's, whose queue.py must not stand in for the standard library's.
+    # -P: the working directory belongs to the project. A queue.py in it must not shadow the standard library's.
     return (sys.executable, "-P", "-m", "escala.replica", service.kind, service.target, *words, *flags)

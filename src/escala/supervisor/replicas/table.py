@@ -1,4 +1,4 @@
-"""The table of replicas: which there are, what they are made from, who comes and who leaves."""
+"""The table of replicas: which exist, which release they run, and how they are added and removed."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,11 @@ from escala.supervisor.replicas.spec import replica_name, replica_spec
 
 
 class ReplicaTable:
-    """`project` is the project as it runs; only `commit` changes it. `environment` gives a replica's variables."""
+    """All replicas of the running project.
+
+    `project` is the project as it currently runs; only `commit` changes it. `environment` returns a replica's
+    environment variables.
+    """
 
     def __init__(
         self,
@@ -41,14 +45,14 @@ class ReplicaTable:
         self._emit = emit
         self._table: dict[str, Replica] = {}
         self._releases: dict[str, Project] = {}
-        """What new replicas of a service are made from."""
+        """Per service, the release that its new replicas run."""
         self._leaving: set[asyncio.Future[None]] = set()
 
-    # What there is
+    # Queries
 
     @property
     def services(self) -> Mapping[str, ServiceSettings]:
-        """All services, the built-in one among them."""
+        """All services, including the built-in one."""
         return self.project.topology.services
 
     @property
@@ -62,7 +66,7 @@ class ReplicaTable:
         return self._table.get(name)
 
     def of(self, service: str) -> list[Replica]:
-        """Return the replicas of a service by number, those that leave among them."""
+        """Return the replicas of a service, sorted by number, including those that are leaving."""
         mine = [replica for replica in self._table.values() if replica.service == service]
         return sorted(mine, key=lambda replica: replica.number)
 
@@ -70,36 +74,42 @@ class ReplicaTable:
         return [replica for replica in self.of(service) if not replica.leaving]
 
     def servers(self, topology: Topology | None = None) -> dict[str, Sequence[Server]]:
-        """Return the replicas of each service as HAProxy is to see them: of the running project, or of `topology`."""
+        """Return the replicas of each service as HAProxy servers.
+
+        The services are those of `topology`, or of the running project if it is None.
+        """
         services = (topology or self.project.topology).services
         return {service: [replica.server for replica in self.of(service)] for service in services}
 
     def why_down(self, service: str) -> str:
-        """Say why none of a service's replicas answers requests; nothing where one does, or none is wanted."""
+        """Return why none of a service's replicas answers requests.
+
+        Return "" if one does, if there are none, or if all are still in their first start.
+        """
         mine = self.staying(service)
         fresh = all(replica.child.state == "starting" and not replica.child.restarts for replica in mine)
         if fresh or any(replica.serves for replica in mine):
             return ""
         return "; ".join(f"{replica.name}: {replica.why_not()}" for replica in mine)
 
-    # What they are made from
+    # Releases
 
     def commit(self, project: Project) -> None:
-        """Let `project` be the one that runs; what replicas are made from is told by `adopt`."""
+        """Make `project` the running one. The releases of replicas do not change; `adopt` changes them."""
         self.project = project
 
     def release_of(self, service: str) -> Project:
-        """Return what new replicas of a service are made from."""
+        """Return the release that new replicas of a service run."""
         return self._releases.get(service, self.project)
 
     def adopt(self, service: str, release: Project) -> None:
-        """Let a service's replicas be made from `release`: new ones, and those that are there when they restart."""
+        """Make `release` the release of a service: for new replicas now, and for existing ones when they restart."""
         for replica in self.staying(service):
             replica.release = release
         self._releases[service] = release
 
     def would_differ(self, service: str, release: Project) -> bool:
-        """Whether replicas of a service would be others than they are if they were made from `release`."""
+        """Whether replicas of a service would be different if they ran `release`."""
         ports = release.topology.services[service].ports
         return any(
             replica.settings.ports != ports
@@ -111,14 +121,14 @@ class ReplicaTable:
         )
 
     def spec_of(self, service: str) -> ProcessSpec:
-        """Return what a further replica of a service would be, wherever it listens."""
+        """Return the command of one more replica of a service. Its endpoint is a placeholder."""
         return self._spec(self.release_of(service), service, 1, NOWHERE)
 
     def _spec(self, release: Project, service: str, number: int, endpoint: Endpoint) -> ProcessSpec:
         environment = self._environment(release, service, replica_name(service, number))
         return replica_spec(release, service, number, endpoint, environment)
 
-    # Who comes and who goes
+    # Adding and removing
 
     def start(self) -> None:
         for name, service in self.services.items():
@@ -126,10 +136,10 @@ class ReplicaTable:
             self.scale(name, service.replicas.min)
 
     def scale(self, service: str, wanted: int) -> tuple[int, int]:
-        """Begin to run `wanted` replicas: further ones start, or some finish their requests and go.
+        """Begin to run `wanted` replicas: start more, or let some finish their requests and end.
 
-        Those go first that do not serve, then those with the highest numbers. Return how many there were and how many
-        there will be.
+        Replicas that do not serve are removed first, then those with the highest numbers. Return how many there were
+        and how many there will be.
         """
         staying = self.staying(service)
         for _ in range(wanted - len(staying)):
@@ -140,13 +150,14 @@ class ReplicaTable:
         return len(staying), wanted
 
     def add(self, service: str, release: Project | None = None, number: int | None = None) -> Replica:
-        """Begin to run one more replica, with the lowest number that is free unless one is given."""
+        """Begin to run one more replica. Unless `number` is given, it gets the lowest free number."""
         release = release or self.release_of(service)
         number = number or next(each for each in count(1) if self.is_free(service, each))
         name = replica_name(service, number)
         start_timeout = release.topology.services[service].start_timeout
         lifecycle = ReplicaLifecycle(start_timeout, self._members, self._environment)
-        # Known before it is prepared: HAProxy, which may be started at any moment, cannot be told of a socket later.
+        # A fixed endpoint is set now, before the replica is prepared. HAProxy may start at any moment, and cannot be
+        # told of a socket later.
         endpoint = Endpoints(release).fixed(service, number) or NOWHERE
         replica = Replica(service, number, release, self._make_child(name, lifecycle), endpoint)
         lifecycle.bind(replica)
@@ -155,13 +166,13 @@ class ReplicaTable:
         return replica
 
     def retire(self, replica: Replica) -> "asyncio.Future[None]":
-        """Begin to take a replica away; what is returned is done when it is gone."""
+        """Begin to remove a replica. The returned future is done when it is gone."""
         if replica.left is None:
             replica.left = self._spawn(self._leave(replica))
         return replica.left
 
     def dismiss(self, service: str) -> None:
-        """Begin to take away all replicas of a service that the project does not have any more."""
+        """Begin to remove all replicas of a service that is no longer part of the project."""
         for replica in self.staying(service):
             self.retire(replica)
         self._releases.pop(service, None)
@@ -170,12 +181,12 @@ class ReplicaTable:
         return replica_name(service, number) not in self._table
 
     async def drain(self, name: str, wanted: bool) -> Replica:
-        """Send no new requests to a replica, or send them again."""
+        """Stop sending new requests to a replica, or resume sending them."""
         replica = self._table.get(name)
         if replica is None:
             raise UnknownReplica(name, list(self._table))
         if replica.leaving:
-            raise OperationRefused(f"{name} is leaving already")
+            raise OperationRefused(f"{name} is already being removed")
         replica.drained = wanted
         if wanted:
             replica.child.drain()
@@ -192,11 +203,11 @@ class ReplicaTable:
     # Waiting
 
     async def wait_first(self) -> None:
-        """Wait until every service has a replica that is ready, or none that has not shown that it cannot start."""
+        """Wait, for every service, until one replica is ready or the first start of all its replicas has failed."""
         await asyncio.gather(*(self._wait_first_of(service) for service in self.services))
 
     async def wait_ready(self, service: str) -> None:
-        """Wait until a service has a replica that is ready; raise ReplicaNotReady where it cannot have one."""
+        """Wait until a service has a replica that is ready; raise ReplicaNotReady if none could start."""
         await self._wait_first_of(service)
         mine = self.of(service)
         if not any(replica.serves for replica in mine):
@@ -204,7 +215,7 @@ class ReplicaTable:
             raise ReplicaNotReady(service, words)
 
     async def stop_leaving(self) -> None:
-        """Give up waiting for those that leave; whoever stops all children stops them too."""
+        """Stop waiting for replicas that are leaving. They are stopped together with all other children."""
         for task in self._leaving:
             task.cancel()
         await asyncio.gather(*self._leaving, return_exceptions=True)
@@ -220,14 +231,17 @@ class ReplicaTable:
                 task.cancel()
 
     async def _leave(self, replica: Replica) -> None:
-        """Take a replica away: no new requests, those in flight end, then the process, then its place."""
+        """Remove a replica.
+
+        It gets no new requests, and those in flight finish. Then its process is stopped, and its entry removed.
+        """
         began = time.monotonic()
         await self._members.update(replica.service, replica.server)
         if replica.child.state in {"serving", "draining"}:
             replica.child.drain()
             await self._members.until_idle(replica.service, replica.number, replica.settings.drain_timeout)
         await replica.child.stop()
-        with contextlib.suppress(OSError):  # whoever wants to listen there says so
+        with contextlib.suppress(OSError):  # the next replica that listens there reports it
             clear(replica.endpoint)
         await self._members.remove(replica.service, replica.number)
         del self._table[replica.name]
@@ -242,4 +256,4 @@ class ReplicaTable:
     def _left(self, task: "asyncio.Future[None]") -> None:
         self._leaving.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            report_bug("a replica's leaving broke off", error)
+            report_bug("the removal of a replica was aborted", error)

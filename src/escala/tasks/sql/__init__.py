@@ -1,4 +1,4 @@
-"""The statements of the queue, one a file, loaded by name."""
+"""The SQL statements of the queue, one per file, loaded by name."""
 
 from functools import cache
 from importlib import resources

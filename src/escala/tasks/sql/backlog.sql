@@ -1,4 +1,4 @@
--- $1 task names; only jobs that are due count as waiting
+-- $1 task names. A job counts as waiting only if it is due.
 select count(*) filter (where state = 'waiting') as waiting,
        count(*) filter (where state = 'running') as running,
        coalesce(extract(epoch from now() - min(run_at) filter (where state = 'waiting')), 0)::float8 as oldest_seconds

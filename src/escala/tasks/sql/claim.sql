@@ -1,4 +1,4 @@
--- $1 owner, $2 task names, $3 how many, $4 seconds of lease
+-- $1 owner, $2 task names, $3 maximum number of jobs, $4 seconds of lease
 with due as (
     select id from escala.job
     where state = 'waiting' and run_at <= now() and task = any($2::text[])

@@ -1,4 +1,4 @@
--- $1 crashes after which a job is set aside
+-- $1 number of crashes after which a job is no longer retried (it is moved to finished_job as failed)
 with lost as (
     select id from escala.job
     where state = 'running' and lease_until < now()

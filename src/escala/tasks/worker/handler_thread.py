@@ -1,6 +1,6 @@
-"""Where handlers run: an event loop of their own in a thread of their own.
+"""Runs handlers on an event loop of their own, in a thread of their own.
 
-A handler that blocks can then hold up its neighbours, but neither the renewal of leases nor /health.
+A handler that blocks delays other handlers, but it delays neither the renewal of leases nor /health.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class AttemptTimedOut(Exception):
 
 
 class HandlerThread:
-    """Runs handlers inside `context`, which opens what they use (database, cache) on their loop."""
+    """Runs handlers inside `context`, which opens their connections (database, cache) on their event loop."""
 
     def __init__(self, context: AbstractAsyncContextManager[Any], threads: int) -> None:
         self._context = context
@@ -41,12 +41,15 @@ class HandlerThread:
         await asyncio.wrap_future(self._opened)
 
     async def stop(self) -> None:
-        """Close the context and end the loop; threads of handlers that hang end with the process."""
+        """Close the context and end the loop. Threads of hanging handlers end only with the process."""
         self._loop.call_soon_threadsafe(self._stop.set)
         await asyncio.to_thread(self._thread.join, 5)
 
     async def call(self, task: Task[..., Any], arguments: dict[str, Any], report: ReportProgress) -> Any:
-        """Run one attempt and return what the handler returned; AttemptTimedOut when its time is up."""
+        """Run one attempt and return the handler's result.
+
+        Raises AttemptTimedOut if the attempt exceeds the task's timeout, and any exception of the handler.
+        """
         work = asyncio.run_coroutine_threadsafe(self._attempt(task, arguments, report), self._loop)
         return await asyncio.wrap_future(work)
 
@@ -60,8 +63,8 @@ class HandlerThread:
         except TimeoutError:
             if deadline.expired():
                 raise AttemptTimedOut(task.timeout) from None
-            raise  # the handler's own
-        except SystemExit as error:  # would end the loop, and with it every other job
+            raise  # raised by the handler itself
+        except SystemExit as error:  # it would end the loop, and every other job with it
             raise RuntimeError(f"the handler called sys.exit({error.code!r})") from error
 
     def _run(self) -> None:
@@ -69,8 +72,9 @@ class HandlerThread:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._serve())
         except BaseException:
-            # Such as sys.exit in a task that a handler started: asyncio ends the loop. Without it no job can run, so
-            # the process ends too; its jobs are rescued, and one that does this every time is set aside.
+            # The loop has ended, for example because of sys.exit in an asyncio task that a handler started. No job can
+            # run without it, so the process ends too. Other workers take its jobs back. A job that ends the loop every
+            # time is recorded as failed.
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(EXIT_LOOP_DIED)

@@ -1,4 +1,4 @@
-"""The worker's own HTTP: POST /task enqueues, /health, /metrics."""
+"""The worker's own HTTP interface: POST /task enqueues a job; /health and /metrics report its state."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ class Order(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def worker_app(tasks: Mapping[str, Task[..., Any]], *, concurrency: int, drain_seconds: float) -> Starlette:
-    """Return the ASGI app of a worker replica; the worker runs while the app does."""
+    """Return the ASGI app of a worker replica. The worker runs as long as the app does."""
     environment = Environment.read()
     database = Database(environment.postgres, size=4)
     worker: Worker
@@ -66,7 +66,7 @@ def worker_app(tasks: Mapping[str, Task[..., Any]], *, concurrency: int, drain_s
 
     async def health(request: Request) -> Response:
         if not worker.healthy:
-            raise Problem(503, "The worker has not reached the queue for a while.")
+            raise Problem(503, "The worker has not reached the job queue for more than 15 seconds.")
         return JSONResponse({"status": "ok", "replica": environment.replica, "running": len(worker.attempts)})
 
     async def metrics(request: Request) -> Response:
@@ -88,24 +88,24 @@ def worker_app(tasks: Mapping[str, Task[..., Any]], *, concurrency: int, drain_s
 
 
 def _end_loudly(work: "asyncio.Task[None]") -> None:
-    """End the process where the worker ended by an error: a server without its worker would look well."""
+    """End the process if the worker ended with an error. A server without its worker would seem healthy."""
     if not work.cancelled() and work.exception() is not None:
         traceback.print_exception(work.exception())
         os._exit(70)
 
 
 def _exposition(worker: Worker, counts: queue.Counts) -> str:
-    """Word the figures in Prometheus' text format."""
+    """Return the metrics in Prometheus' text format."""
     figures = [
-        ("escala_jobs_waiting", "gauge", "Jobs that wait in the queue.", counts.waiting),
-        ("escala_jobs_running", "gauge", "Jobs that run in any worker.", counts.running),
+        ("escala_jobs_waiting", "gauge", "Jobs waiting in the queue.", counts.waiting),
+        ("escala_jobs_running", "gauge", "Jobs running in any worker.", counts.running),
         (
             "escala_jobs_oldest_seconds",
             "gauge",
-            "How long the longest-waiting due job has waited.",
+            "Seconds that the oldest due job has been waiting.",
             counts.oldest_seconds,
         ),
-        ("escala_worker_running", "gauge", "Jobs that run in this replica.", len(worker.attempts)),
+        ("escala_worker_running", "gauge", "Jobs running in this replica.", len(worker.attempts)),
         ("escala_worker_succeeded_total", "counter", "Attempts of this replica that succeeded.", worker.succeeded),
         ("escala_worker_failed_total", "counter", "Attempts of this replica that failed.", worker.failed),
     ]

@@ -1,7 +1,7 @@
-"""The worker: claims jobs, runs them, keeps their leases, and takes back what dead workers left.
+"""The worker: claims jobs, runs them, renews their leases, and takes back the jobs of dead workers.
 
-Each duty is a loop of its own. A loop waits out a PostgreSQL that is away; any other error in one ends the process,
-loudly, and the supervisor starts another.
+Each duty has a loop of its own. While PostgreSQL is unavailable, the loop keeps trying. Any other error in a loop is
+printed and ends the process; the supervisor then starts a new one.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ RENEW_SECONDS = 0.5
 RESCUE_SECONDS = 2.0
 PRUNE_SECONDS = 60.0
 _UNSTORABLE = (TypeError, ValueError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
-"""What writing a result raises that JSON or PostgreSQL cannot hold."""
+"""The exceptions raised by writing a result that JSON or PostgreSQL cannot represent."""
 DEAF_SECONDS = 15.0
-"""A worker that has not polled for this long is not well."""
+"""A worker that has not reached the queue for this many seconds is unhealthy."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Attempt:
     runner: asyncio.Task[None] | None = None
 
     def report(self, progress: float, message: str) -> None:
-        """Take what a handler says of its progress, from any thread."""
+        """Store the progress that a handler reports. May be called from any thread."""
         self.progress, self.message = progress, message
 
     @property
@@ -54,7 +54,10 @@ class Attempt:
 
 
 class Worker:
-    """Runs jobs of `tasks`, at most `concurrency` at a time. `context` opens what handlers use on their own loop."""
+    """Runs jobs of `tasks`, at most `concurrency` at a time.
+
+    `context` is entered on the handlers' own event loop, and opens the connections that they use.
+    """
 
     def __init__(
         self,
@@ -82,7 +85,7 @@ class Worker:
         return time.monotonic() - self._reached_at < DEAF_SECONDS
 
     async def run(self) -> None:
-        """Work until `stop` is called; then give unfinished jobs back."""
+        """Run until `drain` has finished, then return unfinished jobs to the queue."""
         await self._handlers.start()
         async with asyncio.TaskGroup() as loops:
             running = [
@@ -98,7 +101,7 @@ class Worker:
         await self._handlers.stop()
 
     async def drain(self, seconds: float) -> None:
-        """Claim nothing more and let running jobs end, for at most `seconds`; then stop."""
+        """Claim no more jobs, wait at most `seconds` for the running ones, then stop."""
         self._concurrency = 0
         self._free.clear()
         runners = [attempt.runner for attempt in self.attempts.values() if attempt.runner]
@@ -108,7 +111,7 @@ class Worker:
         self._stopping.set()
 
     async def _every(self, seconds: float, duty: Callable[[], Awaitable[bool]]) -> None:
-        """Do `duty` again and again; at once where it says that there is more."""
+        """Repeat `duty` every `seconds`, or at once while it returns True because there is more to do."""
         away = False
         while True:
             try:
@@ -156,8 +159,8 @@ class Worker:
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if current is None or current.cancelling():
-                raise  # our doing: the lease is lost, or the worker stops
-            await self._settle(attempt, "retry", "the handler was cancelled from within")
+                raise  # cancelled by this worker: the lease is lost, or the worker stops
+            await self._settle(attempt, "retry", "the handler was cancelled by its own code")
         except Exception as error:
             log.warning("%s %s, attempt %d: %s", job.task, job.id, job.attempt, _last_line(error))
             await self._settle(attempt, "retry", _words(error))
@@ -165,17 +168,18 @@ class Worker:
             await self._settle(attempt, "succeed", output)
 
     async def _settle(self, attempt: Attempt, outcome: str, what: Any) -> None:
-        """Write an outcome, as long as the lease holds and until PostgreSQL takes it."""
+        """Write an outcome; retry until PostgreSQL answers. If the lease was lost, nothing is written."""
         job = attempt.job
         while True:
             try:
                 async with self._database.connection() as connection:
                     ours = await self._write(connection, attempt, outcome, what)
             except DatabaseUnavailable:
-                continue  # waited PATIENCE already; a lease that runs out meanwhile makes the write a refusal
+                # The call has waited PATIENCE already. If the lease expires meanwhile, the write will be refused.
+                continue
             break
         if not ours:
-            log.warning("%s %s: attempt %d lost its lease, its outcome is refused", job.task, job.id, job.attempt)
+            log.warning("%s %s: attempt %d lost its lease, so its outcome was discarded", job.task, job.id, job.attempt)
         elif outcome == "succeed":
             self.succeeded += 1
         else:
@@ -197,11 +201,11 @@ class Worker:
         if held:
             async with self._database.connection() as connection:
                 ours = await queue.renew(connection, self.owner, held)
-            self._reached_at = time.monotonic()  # a worker that has all it may have claims nothing for long
+            self._reached_at = time.monotonic()  # a worker at full concurrency does not poll for claims
             for lost in {job.id for job in held} - ours:
                 attempt = self.attempts.get(lost)
                 if attempt and attempt.runner:
-                    log.warning("job %s: lease lost, attempt given up", lost)
+                    log.warning("job %s: lease lost, attempt cancelled", lost)
                     attempt.runner.cancel()
         return False
 
@@ -210,9 +214,9 @@ class Worker:
             again, poison = await queue.rescue(connection)
         self._reached_at = time.monotonic()
         for job in again:
-            log.warning("job %s was left by a worker that ended; it waits again", job)
+            log.warning("job %s: its worker ended; the job is back in the queue", job)
         for job in poison:
-            log.error("job %s ended every worker that ran it; set aside", job)
+            log.error("job %s: every worker that ran it ended; the job is recorded as failed", job)
         return False
 
     async def _prune(self) -> bool:
@@ -228,16 +232,16 @@ class Worker:
         if left:
             async with self._database.connection() as connection:
                 given = await queue.release(connection, self.owner, [attempt.job.id for attempt in left])
-            log.warning("%d unfinished jobs given back", given)
+            log.warning("%d unfinished jobs returned to the queue", given)
 
 
 def _last_line(error: BaseException) -> str:
     words = traceback.format_exception_only(error)[-1].strip()
-    return words.encode("utf-8", "replace").decode()  # a file's name may hold what no text can (surrogates)
+    return words.encode("utf-8", "replace").decode()  # a file name may contain surrogates
 
 
 def _words(error: BaseException) -> str:
-    """Word an exception for the job's record: type, message, and the place that raised it."""
+    """Describe an exception for the job's record: its type, its message, and the line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" (line {frames[-1].lineno} of {frames[-1].filename.rpartition('/')[2]})" if frames else ""
     return _last_line(error) + place
