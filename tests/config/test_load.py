@@ -84,7 +84,7 @@ def test_all_errors_at_once_with_path_value_and_suggestion(tmp_path: Path) -> No
     joined = "\n".join(found)
     for expected in [
         "--set nonsense: expected KEY=VALUE",
-        "project.name: expected a name of small letters",
+        "project.name: expected at most 40 small letters",
         "received 'Shop 1'",
         "gatewy: unknown key; did you mean 'gateway'?",
         'gateway.timeout: expected a string with a unit, such as "30s"; received 30',
@@ -102,7 +102,7 @@ def test_all_errors_at_once_with_path_value_and_suggestion(tmp_path: Path) -> No
     [
         ("ports = [8000]", "services.b.ports[0]: port 8000 is already used by gateway.bind"),
         ('routes = ["/a/"]', "services.b.routes[0]: /a/ already leads to services.a"),
-        ('routes = ["/jobs/x"]', "/jobs belongs to Escala's built-in service"),
+        ('routes = ["/jobs/x"]', "/jobs is reserved for Escala's built-in service"),
         ('routes = [{ path = "/z", public = true, scopes = ["s"] }]', "a public route has no token"),
         ('tasks = "t"', "services.b: set exactly one of app, command and tasks; found app and tasks"),
         ("ports = [1, 2]", "2 ports for at most 1 replicas"),
@@ -113,8 +113,8 @@ def test_all_errors_at_once_with_path_value_and_suggestion(tmp_path: Path) -> No
         ('methods = ["CONNECT"]', "CONNECT asks for a tunnel"),
         ('paths = "asis"', "services.b.paths: expected 'strict' or 'as-is'; received 'asis'"),
         ("hang_timeout = 30", 'services.b.hang_timeout: expected a duration such as "30s", or false; received 30'),
-        ('balance = { sticky = "header:Cookie" }', "no service names a session in this header"),
-        ('balance = { sticky = "header:" }', "expected a cookie's name"),
+        ('balance = { sticky = "header:Cookie" }', "this header cannot carry a session"),
+        ('balance = { sticky = "header:" }', "expected a cookie name"),
         ("routes = [5]", "expected a path, or a table with a path; received 5"),
         ("replicas = { min = 3, max = 2 }", "max (2) is below min (3)"),
         ('routes = ["/a/../b"]', '"." or ".." segments'),
@@ -152,7 +152,7 @@ def test_ports_are_not_for_who_listens_on_a_socket(tmp_path: Path) -> None:
 
 def test_the_built_in_name_is_taken(tmp_path: Path) -> None:
     (only,) = problems(tmp_path, '[project]\nname = "p"\n[services.platform]\napp = "a:b"')
-    assert "belongs to Escala's built-in service" in only
+    assert "reserved for Escala's built-in service" in only
 
 
 def test_a_secret_is_not_shown(tmp_path: Path) -> None:

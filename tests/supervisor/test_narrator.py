@@ -33,5 +33,5 @@ def test_why_a_process_could_not_start() -> None:
         events.ProcessEnded("web/1", "exit code 1", tail, was_ready=False, next_try=0.1)
     )
     assert said[0] == "web/1 could not start: exit code 1; next start in 100 ms"
-    assert said[-1] == "    web/1 said: line 19"
+    assert said[-1] == "    output of web/1: line 19"
     assert len(said) == 9
