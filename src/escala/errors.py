@@ -45,6 +45,7 @@ prints that message and exits with the class's code. A traceback is for bugs onl
 
 import inspect
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,16 @@ class EscalaError(Exception):
 
     exit_code = 1
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle an error by its facts."""
+        facts = getattr(self, "__dataclass_fields__", None)
+        return type(self), tuple(getattr(self, name) for name in facts) if facts is not None else self.args
+
     def __post_init__(self) -> None:
-        words = inspect.cleandoc(type(self).__doc__ or type(self).__name__)
+        if sys.flags.optimize >= 2:  # Python has dropped all docstrings
+            super().__init__(f"{self.code}: {', '.join(f'{name}={value!r}' for name, value in vars(self).items())}")
+            return
+        words = inspect.cleandoc(type(self).__doc__ or "")
         super().__init__(re.sub(r"\n(?!\n)", " ", words).format_map(_Facts(self)))
 
     @property

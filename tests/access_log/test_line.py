@@ -1,7 +1,7 @@
 import pytest
 
 from escala.access_log.line import Entry, decode, encode, parse
-from escala.gateway.render.frontend import LOG_FIELDS
+from escala.gateway.render.frontend_section import LOG_FIELDS
 from tests.access_log.lines import line
 
 

@@ -99,8 +99,8 @@ watch = ["*.py", "*.json"]
         said = output.read_text()
         assert '[dev] ignore = ["stamp.json"]' in said
         web.write_text(f"{APP}\n# changed again")
-        more = said.count("web: rolled out") + 1
-        wait_until(lambda: output.read_text().count("web: rolled out") >= more, "changes of others still count")
+        more = said.count("web: rollout finished") + 1
+        wait_until(lambda: output.read_text().count("web: rollout finished") >= more, "changes of others still count")
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, output.read_text()

@@ -310,7 +310,7 @@ def test_down_lets_a_request_in_flight_finish(folder: Path) -> None:
         assert "small stopped in" in stopped.stdout
         assert answers[0].json() == {"slow": True}
         assert running.wait_ended() == 0
-        assert "waiting for 1 request in flight, 10.0 s at most" in running.said()
+        assert "waiting up to 10.0 s for 1 request in flight" in running.said()
 
 
 def _established(port: int) -> bool:

@@ -51,7 +51,7 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
 
 
 class _Sent(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """The fields that HAProxy sends, in its order (`gateway.render.frontend.LOG_FIELDS`); "-" if a value is unknown.
+    """The fields that HAProxy sends, in its order (`LOG_FIELDS` of `gateway.render.frontend_section`), or "-".
 
     HAProxy puts "+" before a number that may still grow. It also puts "+" before `retries` if another replica was
     tried.

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
 from escala.config.config import Config
 from escala.config.secrets import HIDDEN, is_secret
+from escala.config.tls import TlsSettings
 from escala.errors import ConfigError
 
 _RESTART = ("project.", "engines.", "gateway.bind", "gateway.admin", "gateway.tls.redirect", "gateway.access_log.")
@@ -49,27 +50,41 @@ def _shown(value: _Value | None) -> str | None:
 
 
 def without_restart(running: Config, wanted: Config) -> Config:
-    """Return `wanted`, but with the settings of `running` that only a restart can change.
+    """Return `wanted`, with the settings that only a restart changes as they are in `running`.
 
-    Raise ConfigError if the combination is invalid.
+    Raises ConfigError if the two do not fit together.
     """
-    gateway, before = wanted.gateway, running.gateway
-    tls = gateway.tls
-    if tls is not None:
-        redirect = before.tls.redirect if before.tls is not None else None
-        tls = tls.model_copy(update={"redirect": redirect})
-    kept = {"bind": before.bind, "admin": before.admin, "access_log": before.access_log, "tls": tls}
-    config = wanted.model_copy(
-        update={
-            "project": running.project,
-            "engines": running.engines,
-            "gateway": gateway.model_copy(update=kept),
-        }
-    )
+    gateway = _keep(wanted.gateway, running.gateway, "bind", "admin", "access_log")
+    if gateway.tls is not None:
+        before = running.gateway.tls
+        kept = _keep(gateway.tls, before if before is not None else _without_redirect(gateway.tls), "redirect")
+        gateway = _replace(gateway, tls=kept)
+    config = _replace(_keep(wanted, running, "project", "engines"), gateway=gateway)
     problems = config.disagreements()
     if problems:
         raise ConfigError("escala.toml, with current values for what only a restart changes", problems)
     return config
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _without_redirect(tls: TlsSettings) -> TlsSettings:
+    return TlsSettings.model_construct(certificates=tls.certificates)
+
+
+def _keep(wanted: Model, running: Model, *names: str) -> Model:
+    """Return `wanted` with some fields as in `running`, also in which of them were set."""
+    kept = wanted.model_copy(update={name: getattr(running, name) for name in names})
+    kept.model_fields_set.difference_update(set(names) - running.model_fields_set)
+    return kept
+
+
+def _replace(model: Model, **values: Any) -> Model:
+    """Return a copy with other values, in which the same fields count as set."""
+    replaced = model.model_copy(update=values)
+    replaced.model_fields_set.intersection_update(model.model_fields_set)
+    return replaced
 
 
 def _flat(value: Any, key: str = "", place: tuple[int | str, ...] = ()) -> Iterator[tuple[str, _Value]]:

@@ -89,19 +89,19 @@ class Client:
         Raises the operation's error if it failed, and TimedOut after `timeout` seconds. The operation then continues.
         """
         end = time.monotonic() + timeout
-        status = operation
+        status, asked_at = operation, 0.0
         for event in self.events():
-            if event and event.get("id") != operation.id:
-                continue
-            status = self.operation(operation.id)  # also for the first, empty event: it may have ended before
-            progress(status)
-            if status.state == "failed" and status.error is not None:
-                raise _raised(status.error)
-            if status.state == "succeeded" or until(status):
-                return status
+            # At least once a second whatever comes: its last event may have been dropped from a full queue.
+            if not event or event.get("id") == operation.id or time.monotonic() - asked_at > 1:
+                status, asked_at = self.operation(operation.id), time.monotonic()
+                progress(status)
+                if status.state == "failed" and status.error is not None:
+                    raise _raised(status.error)
+                if status.state == "succeeded" or until(status):
+                    return status
             if time.monotonic() > end:
                 raise TimedOut(status.step or status.kind, timeout)
-        raise ControlFailed(self._project.name, "ended before the operation was finished")
+        raise ControlFailed(self._project.name, "has ended meanwhile")
 
     def _call(self, method: str, path: str, body: msgspec.Struct | None = None) -> bytes:
         connection = _UnixConnection(self._project.layout.control_socket, _TIMEOUT)

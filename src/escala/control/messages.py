@@ -72,6 +72,8 @@ class Applied(msgspec.Struct):
     changes: list[Change]
     rolling: list[str]
     """Services whose replicas have to be replaced because of it."""
+    warnings: list[str] = []
+    """What the change makes possible, and only a restart can make room for."""
 
 
 class Refusal(msgspec.Struct):

@@ -88,6 +88,7 @@ class ControlServer:
         self._server.should_exit = True
         if self._task is not None:
             await self._task
+        self._socket.close()
 
     async def _status(self, request: Request) -> Response:
         return _json(await self._take_status(brief="brief" in request.query_params))

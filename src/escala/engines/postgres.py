@@ -37,7 +37,7 @@ class EmbeddedPostgres:
     def __init__(self, config: settings.PostgresSettings, layout: Layout, connections: int) -> None:
         """Create it without starting it; `connections` is the maximum that the project holds at a time."""
         self._config = config
-        self._connections = config.max_connections or max(_MIN_CONNECTIONS, connections + _RESERVED)
+        self.connections = config.max_connections or max(_MIN_CONNECTIONS, connections + _RESERVED)
         self._folder = layout.postgres
         self._data = layout.postgres / "data"
         self._socket_folder = layout.postgres / "run"
@@ -65,7 +65,7 @@ class EmbeddedPostgres:
             "listen_addresses": "",
             "unix_socket_directories": str(self._socket_folder),
             "unix_socket_permissions": "0700",
-            "max_connections": str(self._connections),
+            "max_connections": str(self.connections),
             "shared_buffers": f"{max(self._config.shared_buffers // 1024, 128)}kB",
             # On one machine, the read-ahead of the kernel is good enough. This saves the memory of three I/O workers.
             "io_method": "sync",

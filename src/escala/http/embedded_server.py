@@ -13,7 +13,14 @@ class EmbeddedServer(uvicorn.Server):
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(
             uvicorn.Config(
-                app, log_config=None, log_level="error", access_log=False, lifespan="off", loop="asyncio", ws="none"
+                app,
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                lifespan="off",
+                loop="asyncio",
+                ws="none",
+                timeout_graceful_shutdown=1,  # a client that stops reading must not hold up the end
             )
         )
 

@@ -223,6 +223,8 @@ class Child:
         """Become ready, notify those who depend on the process, and serve until it ends or a stop is requested."""
         self._become("ready")
         await self._lifecycle.on_ready()
+        if ended.done() or asked.done():
+            return
         self._become("serving")
         self.ready_at = time.time()
         self._backoff.ready()

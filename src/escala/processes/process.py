@@ -169,9 +169,9 @@ class Process:
 
         The order matters: until the leader is reaped, the kernel gives the group's id to no other group.
         """
-        if hasattr(os, "pidfd_open"):
+        try:
             await _readable(os.pidfd_open(self.pid))
-        else:
+        except (AttributeError, OSError):  # not Linux, or no descriptor is left
             await asyncio.to_thread(os.waitid, os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         self._kill_group()
         self.returncode = self._popen.wait()

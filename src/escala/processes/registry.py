@@ -75,8 +75,11 @@ class Registry:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
                     stopped.append(Leftover(entry.name, pid))
-        self._write()
         return stopped
+
+    def save(self) -> None:
+        """Write the list, which is empty at the start."""
+        self._write()
 
     def _read(self) -> list[Entry]:
         try:

@@ -16,7 +16,7 @@ from escala.project.lock import Lock
 from escala.project.project import Project
 from escala.supervisor.changes.apply import ApplyOperation
 from escala.supervisor.changes.canary_watch import CanaryWatch
-from escala.supervisor.changes.operation import OperationRegistry
+from escala.supervisor.changes.operation_registry import OperationRegistry
 from escala.supervisor.changes.rollout_registry import RolloutRegistry
 from escala.supervisor.children import Children
 from escala.supervisor.engines import Engines
@@ -73,7 +73,15 @@ class Composition:
         self.health = HealthWatch(self.replicas, self.membership, emit)
         self.recycler = Recycler(self.replicas, self.membership, self.locks, self.rollouts.recycle, emit)
 
-        apply = ApplyOperation(self.configuration, self.membership, self.replicas, self.rollouts, self.locks, emit)
+        apply = ApplyOperation(
+            self.configuration,
+            self.membership,
+            self.replicas,
+            self.rollouts,
+            self.locks,
+            emit,
+            lambda: self.engines.connections,
+        )
         self.operation_registry = OperationRegistry(self.locks, emit)
         self.operations = Operations(
             phase=self.phase,

@@ -7,6 +7,7 @@ import asyncpg
 
 from escala.database.migrate import migrate
 from escala.engines import Engine, postgres_engine, valkey_engine
+from escala.engines.postgres import EmbeddedPostgres
 from escala.errors import EngineFailed
 from escala.events import Emit, EngineReady, Migrated
 from escala.processes.lifecycle import Lifecycle
@@ -49,6 +50,11 @@ class Engines:
     @property
     def postgres_url(self) -> str:
         return self._postgres.url
+
+    @property
+    def connections(self) -> int | None:
+        """How many connections the embedded PostgreSQL accepts; None for an external one."""
+        return self._postgres.connections if isinstance(self._postgres, EmbeddedPostgres) else None
 
     @property
     def valkey_url(self) -> str:

@@ -17,12 +17,20 @@ from escala.control.messages import (
     Roll,
     Scale,
 )
-from escala.errors import CountOutOfRange, EscalaError, OperationRefused, UnknownReplica, UnknownService
+from escala.errors import (
+    CountOutOfRange,
+    EscalaError,
+    NotReady,
+    OperationRefused,
+    ReplicaNotReady,
+    UnknownReplica,
+    UnknownService,
+)
 from escala.events import Drained, Emit, Reloaded, ReloadFailed, Revoked, Scaled
 from escala.gateway.haproxy.configuration import Plan
 from escala.gateway.haproxy.membership import Membership
 from escala.supervisor.changes.apply import ApplyOperation
-from escala.supervisor.changes.operation import Operation, OperationRegistry
+from escala.supervisor.changes.operation_registry import Operation, OperationRegistry
 from escala.supervisor.changes.rollout_registry import RolloutRegistry
 from escala.supervisor.gateway.revocation_sync import RevocationSync, never_later_than
 from escala.supervisor.phase import Phase
@@ -64,6 +72,8 @@ class Operations:
         self._apply = apply
         self._plan = plan
         self._emit = emit
+        self._scaled: dict[str, int] = {}
+        """By service, the number of replicas that was asked for last."""
 
     # For the control socket
 
@@ -96,6 +106,11 @@ class Operations:
 
     def renew(self) -> None:
         """Apply the project's file and replace every replica, as SIGHUP requests."""
+        try:
+            self._phase.require_ready()
+        except NotReady as error:
+            self._emit(ReloadFailed("files (SIGHUP)", str(error)))
+            return
         if any(each.kind == _RENEW and each.state == "running" for each in self._registry.all()):
             self._emit(ReloadFailed("files (SIGHUP)", "a previous SIGHUP is still being processed"))
             return
@@ -134,24 +149,28 @@ class Operations:
             raise CountOutOfRange(service, count, least, MAX_REPLICAS)
         with self._locks.hold([service], "scaling"):  # not held until the replicas are ready: one may never be
             self._autoscaler.begin_anew(service)
+            present = {replica.number for replica in self._replicas.of(service)}
             before, after = self._replicas.scale(service, count)
         self._emit(Scaled(service, before, after))
-        return partial(self._until_scaled, service, count)
+        self._scaled[service] = count
+        return partial(self._until_scaled, service, count, present)
 
-    async def _until_scaled(self, service: str, count: int, operation: Operation) -> None:
-        """Wait until exactly `count` replicas serve.
+    async def _until_scaled(self, service: str, count: int, present: set[int], operation: Operation) -> None:
+        """Wait until exactly `count` replicas serve; `present` are the numbers of those that were there before.
 
-        Raise OperationRefused if the service is scaled to another number in the meantime, or a replica is in a crash
-        loop.
+        Raise OperationRefused if the service is scaled to another number in the meantime, ReplicaNotReady if a new
+        replica cannot start.
         """
         while True:
             staying, all_of_it = self._replicas.staying(service), self._replicas.of(service)
-            ready = sum(replica.serves and not replica.drained for replica in staying)
-            if len(staying) != count:
+            changing = self._locks.holder(service)  # such as a rollout, which has one more for a while
+            wanted = self._scaled.get(service)
+            if wanted != count or (len(staying) != count and changing is None):
                 raise OperationRefused(f"{service} was scaled again in the meantime, to {len(staying)}")
-            crashing = [replica for replica in staying if replica.child.crashing]
-            if crashing:
-                raise OperationRefused(f"{crashing[0].name} is in a crash loop: {crashing[0].why_not()}")
+            for replica in staying:
+                if replica.number not in present and replica.child.restarts and not replica.serves:
+                    raise ReplicaNotReady(replica.name, replica.why_not())
+            ready = sum(replica.serves or replica.drained for replica in staying)
             if (ready, len(all_of_it)) == (count, count):
                 return
             words = f"{service}: {ready} of {count} replicas ready, {len(all_of_it) - ready} starting or leaving"
@@ -169,17 +188,13 @@ class Operations:
         async def work(operation: Operation) -> None:
             await self._replicas.drain(replica, drained)
             self._emit(Drained(replica, drained))
-            while drained and found.drained and (inflight := await self._inflight(found.service, found.number)):
-                words = f"waiting for {replica}: requests in flight: {inflight}"
-                if words != operation.step:
-                    operation.report(words)
+            if drained:
+                operation.report(f"waiting for the requests of {replica}")
+            busy = self._membership.is_busy
+            while found.drained and not found.leaving and await busy(found.service, found.number):  # noqa: ASYNC110
                 await asyncio.sleep(_POLL_SECONDS)
 
         return [found.service], work
-
-    async def _inflight(self, service: str, number: int) -> int:
-        place = (service, str(number))
-        return sum(each.inflight for each in await self._membership.traffic() if (each.service, each.server) == place)
 
     def _roll(self, services: Sequence[str] | None, canary: Canary | None) -> tuple[Sequence[str], Work]:
         chosen = list(dict.fromkeys(self._replicas.project.config.services if services is None else services))
@@ -197,10 +212,15 @@ class Operations:
         self._emit(Revoked(subject))
 
     async def _renew(self, operation: Operation) -> None:
+        before = set(self._replicas.project.config.services)
         try:
             await self._apply.run(operation)
             rolled = operation.applied.rolling if operation.applied else []
-            rest = [service for service in self._replicas.project.config.services if service not in rolled]
+            rest = [  # what has just been started is new already
+                service
+                for service in self._replicas.project.config.services
+                if service in before and service not in rolled
+            ]
             with self._locks.hold(rest, f"SIGHUP (operation {operation.id})"):
                 _, work = self._roll(rest, None)
                 await work(operation)

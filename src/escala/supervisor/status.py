@@ -60,14 +60,8 @@ class StatusReport:
 
     @property
     def url(self) -> str:
-        """The URL at which clients reach the gateway.
-
-        It is the address that is bound. An `apply` may have changed the configured one since.
-        """
-        gateway = self._replicas.project.config.gateway
-        if self.listeners is None:
-            return gateway.url
-        return gateway.model_copy(update={"bind": self.listeners.bind}).url
+        """Where clients on this machine reach the gateway."""
+        return self._replicas.project.config.gateway.url
 
     async def take(self, *, brief: bool) -> Status:
         """Return what runs.

@@ -13,8 +13,6 @@ from escala.events import (
     Event,
     LeftoverStopped,
     Opened,
-    Prepared,
-    Preparing,
     ReloadFailed,
     Stopped,
     Stopping,
@@ -126,6 +124,7 @@ class Supervisor:
         parts.orphans.loop.start()
         for leftover in await asyncio.to_thread(parts.registry.stop_leftovers):
             self._emit(LeftoverStopped(leftover.name, leftover.pid))
+        parts.registry.save()
         self._layout.clear_replica_sockets()
         self._listen(project)
         Endpoints(project).require_first()
@@ -133,7 +132,9 @@ class Supervisor:
         await parts.engines.start()
         await parts.engines.migrate()
         await parts.revocation_sync.load()
-        await self._prepare(project)
+        if (command := project.config.project.prepare) is not None:
+            environment = parts.environment(project)
+            await prepare.run(command, project.root, environment, parts.registry, self._emit)
         await self._start_collector(project)
         parts.replicas.start()
         await parts.replicas.wait_first()
@@ -162,15 +163,6 @@ class Supervisor:
         if project.config.gateway.access_log.enabled:
             self._pipe = LogPipe()
         self._parts.configuration.listen(self._listeners.bindings, self._pipe.writer if self._pipe else None)
-
-    async def _prepare(self, project: Project) -> None:
-        command = project.config.project.prepare
-        if command is None:
-            return
-        self._emit(Preparing(command))
-        began = time.monotonic()
-        await prepare.run(command, project.root, self._parts.environment(project), self._parts.registry)
-        self._emit(Prepared(time.monotonic() - began))
 
     async def _start_collector(self, project: Project) -> None:
         if self._pipe is not None:

@@ -40,3 +40,18 @@ def test_a_server_that_is_gone_is_forgotten() -> None:
     meter.add({1: [counted(100)]})
     assert meter.add({1: []}) == []
     assert [each.requests for each in meter.add({1: [counted(4)]})] == [4]
+
+
+def test_a_worker_that_does_not_answer_once_is_not_counted_again() -> None:
+    meter = TrafficMeter()
+    meter.add({2: [counted(10)], 1: [counted(1000)]})
+    meter.add({2: [counted(10)]})
+    assert [each.requests for each in meter.add({2: [counted(10)], 1: [counted(1000)]})] == [1010]
+
+
+def test_a_number_that_is_given_anew_begins_at_zero_while_an_old_worker_lives() -> None:
+    meter = TrafficMeter()
+    meter.add({2: [counted(3)], 1: [counted(500)]})
+    meter.forget("web", "1")
+    assert [each.requests for each in meter.add({2: [counted(0)], 1: [counted(500)]})] == [0]
+    assert [each.requests for each in meter.add({2: [counted(3)], 1: [counted(500)]})] == [3]

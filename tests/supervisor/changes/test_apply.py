@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import pytest
 
+from escala.config import RouteSettings
 from escala.errors import ConfigError, EscalaError, OperationRefused, ReloadRefused, RolloutStopped, ServiceBusy
 from escala.project.project import Project
 from escala.supervisor.changes.apply import ApplyOperation
 from escala.supervisor.changes.canary_watch import CanaryWatch
-from escala.supervisor.changes.operation import Operation
+from escala.supervisor.changes.operation_registry import Operation
 from escala.supervisor.changes.rollout_registry import RolloutRegistry
 from tests.gateway.haproxy.scripted import ScriptedGateway
 from tests.supervisor.parts import BREAK, Parts, command, parts_of
@@ -36,7 +37,7 @@ def toml(services: Mapping[str, Mapping[str, Any]], head: str) -> str:
 def literal(value: object) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {literal(each)}" for key, each in value.items()) + " }"
-    if isinstance(value, str):
+    if isinstance(value, str | bool):
         return json.dumps(value)
     return str(value)
 
@@ -77,7 +78,7 @@ async def applying(folder: Path, head: str = "", **services: Mapping[str, Any]) 
         gateway.servers = cast(Any, parts.replicas).servers()
         gateway.all_servers = parts.replicas.servers  # type: ignore[method-assign]
         cast(Any, gateway.membership)._servers = parts.replicas.servers
-        await gateway.configuration.prepare(gateway.plan())
+        await gateway.configuration.prepare(gateway.plan)
         await gateway.membership.opened()
         yield Applying(folder, parts, gateway)
 
@@ -183,7 +184,7 @@ async def test_one_apply_at_a_time(folder: Path) -> None:
             return bool(this.gateway.scripted.asked("reload"))
 
         await eventually(asked, "the first is switching")
-        with pytest.raises(OperationRefused, match="another apply is under way"):
+        with pytest.raises(OperationRefused, match="another apply is running"):
             await this.run()
         gate.set()
         await first
@@ -234,3 +235,31 @@ async def test_a_file_that_clashes_with_what_only_a_restart_changes_is_refused(f
         this.write("[gateway]\nbind = '127.0.0.1:8124'", web={"ports": [8123], "command": "run $PORT"})
         with pytest.raises(ConfigError, match=r"port 8123 is already used by gateway\.bind"):
             await this.run()
+
+
+async def test_a_value_that_is_written_out_with_its_default_is_applied(folder: Path) -> None:
+    """It overrides what stands above it: here, a route that is to need a token again."""
+    async with applying(folder, "[gateway]\npublic = true", web={}) as this:
+        assert all(route.policy.public for route in this.project.topology.reaching["web"])
+        this.write("[gateway]\npublic = true", web={"public": False})
+        operation = await this.run()
+        assert operation.applied is not None
+        assert [change.key for change in operation.applied.changes] == ["services.web.public"]
+        assert len(this.gateway.scripted.asked("reload")) == 1
+        assert not this.project.config.effective("web", RouteSettings(path="/x")).policy.public
+
+
+async def test_a_file_that_was_applied_is_no_change_any_more(folder: Path) -> None:
+    async with applying(folder, web={}) as this:
+        this.write("[gateway]\ntimeout = '5s'", web={"replicas": 2})
+        await this.run()
+        again = (await this.apply.read()).applied
+        assert (again.changes, again.rolling) == ([], [])
+
+
+async def test_more_connections_than_the_running_server_accepts_are_told(folder: Path) -> None:
+    async with applying(folder, web={}) as this:
+        this.apply._connections = lambda: 100
+        this.write("[database]\npool = 90", web={})
+        (warning,) = (await this.apply.read()).applied.warnings
+        assert "which accepts 100 until the project is restarted" in warning

@@ -45,7 +45,9 @@ async def test_one_that_does_not_become_ready_stops_it_and_the_old_serve_on(fold
     project = project_in(folder, web={"replicas": 2})
     async with parts_of(project) as parts:
         rollouts = registry(parts)
-        with pytest.raises(RolloutStopped, match=r"web/3 did not become ready: .*broken.*2 old replicas continue on"):
+        with pytest.raises(
+            RolloutStopped, match=r"web/3 did not become ready: .*broken.*2 old replicas continue to serve"
+        ):
             await rollouts.roll("web", release(folder, replicas=2, command=command(BREAK)))
         assert parts.serving("web") == [1, 2]
         assert parts.replicas.release_of("web") is project
@@ -74,7 +76,7 @@ async def test_several_are_rolled_at_a_time_and_what_stopped_any_is_said(folder:
     async with parts_of(project_in(folder, web={}, api={})) as parts:
         steps: list[tuple[str, int, int]] = []
         broken = project_in(folder, web={}, api={"command": command(BREAK)})
-        with pytest.raises(RolloutStopped, match=r"^api: api/2 does not become ready"):
+        with pytest.raises(RolloutStopped, match=r"^api: api/2 did not become ready"):
             await registry(parts).roll_all({"web": broken, "api": broken}, lambda *step: steps.append(step))
         assert (len(parts.serving("web")), parts.serving("api")) == (1, [1])
         assert parts.replicas.release_of("web") is broken
@@ -134,6 +136,7 @@ async def _known(parts: Parts, number: int) -> bool:
 async def test_a_canary_that_dies_ends_the_watch(folder: Path) -> None:
     dies = "import threading, os\nthreading.Timer(0.5, os._exit, [1]).start()\n"
     async with parts_of(project_in(folder, web={})) as parts:
+        parts.members.serve("web", "1", 1)
         async with asyncio.timeout(20):
             with pytest.raises(RolloutStopped, match="the canary died"):
                 await registry(parts).roll("web", release(folder, command=command(dies + SERVE)), Canary(0.1, 60))

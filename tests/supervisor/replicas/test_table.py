@@ -78,11 +78,11 @@ async def test_sockets_and_pinned_ports_are_known_before_a_replica_is_prepared(r
 
 async def test_what_is_in_the_way_of_a_socket_is_said_and_holds_up_nobody(replicas: ReplicaTable) -> None:
     replicas.project.layout.replica_socket("web", 1).mkdir()
-    with pytest.raises(StartError, match=r"web\.1\.sock's socket; remove it (web/1's socket: Is a directory"):
+    with pytest.raises(StartError, match=r"web\.1\.sock blocks web/1's socket; remove it \(Is a directory\)"):
         Endpoints(replicas.project).require_first()
     replica = replicas.add("web")
     assert not await replica.child.wait_tried()
-    assert "is in the way" in replica.why_not()
+    assert "blocks web/1's socket" in replica.why_not()
     await replicas.retire(replica)
     assert replicas.of("web") == []
 

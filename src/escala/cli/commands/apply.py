@@ -48,6 +48,8 @@ def _show(applied: Applied) -> bool:
     later = sum(change.later for change in applied.changes)
     if later:
         out.print(f"\n[yellow]{later} of these changes[/] (marked *) take effect only after a restart of the project")
+    for warning in applied.warnings:
+        out.print(f"\n[yellow]warning:[/] {escape(warning)}")
     if applied.rolling:
         out.print(f"\nthe replicas of these services are replaced: {', '.join(applied.rolling)}")
     return True

@@ -85,8 +85,12 @@ async def _tell(supervisor: Supervisor, settings: Sequence[str]) -> None:
     if not out.is_terminal:  # for example the log of a service manager, or of `up --detach`
         return
     status = await supervisor.status.take(brief=False)
-    supervisor.flush()
     stop = command_line("down", supervisor.project, settings)
-    out.print()
-    print_table(status_table(status))
-    out.print(f"\n{status.project} is open at [bold]{status.url}[/] — stop it with Ctrl-C or `{stop}`\n")
+
+    def show() -> None:
+        supervisor.flush()
+        out.print()
+        print_table(status_table(status))
+        out.print(f"\n{status.project} is open at [bold]{status.url}[/] — stop it with Ctrl-C or `{stop}`\n")
+
+    await asyncio.to_thread(show)  # a terminal may be slow, or paused

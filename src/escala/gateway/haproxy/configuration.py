@@ -1,6 +1,7 @@
 """HAProxy's configuration on disk: rendered, checked by HAProxy, put in place, and restored if a reload fails."""
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from escala.auth.key_store import KeyStore
 from escala.config import Endpoint
 from escala.engines import haproxy
-from escala.errors import ConfigurationRefused, EscalaError
+from escala.errors import ConfigurationRefused, EngineFailed, EscalaError
 from escala.gateway.haproxy import certificates
 from escala.gateway.haproxy.diagnostics import explained
 from escala.gateway.haproxy.revocation_maps import Revocations
@@ -103,9 +104,10 @@ class Configuration:
         binary = self.find_binary(topology.config.engines.haproxy.binary)
         certificates.require(self._root, topology.config, binary)
 
-    async def prepare(self, plan: Plan) -> ProcessSpec:
+    async def prepare(self, current: Callable[[], Plan]) -> ProcessSpec:
         """Write the configuration, let HAProxy check it, and return the process to start."""
         async with self._lock:
+            plan = current()
             self.deployed = await asyncio.to_thread(self._write, plan)
         return haproxy.process(
             self.find_binary(plan.topology.config.engines.haproxy.binary),
@@ -118,7 +120,10 @@ class Configuration:
     async def check(self, plan: Plan) -> None:
         """Raise EngineFailed with HAProxy's message if it would refuse a plan. Nothing in use is changed."""
         async with self._lock:
-            await asyncio.to_thread(self._try, plan)
+            try:
+                await asyncio.to_thread(self._try, plan)
+            except OSError as error:
+                raise EngineFailed("HAProxy", f"its configuration cannot be written: {error}") from error
 
     async def reload(self, plan: Plan, commit: Callable[[], None]) -> None:
         """Let a new worker take over with a plan; if it cannot, raise and leave everything unchanged.
@@ -135,7 +140,8 @@ class Configuration:
                 raise
             self.deployed = deployed
             commit()
-            await asyncio.to_thread(self._tidy)
+            with contextlib.suppress(OSError):  # what holds already must not fail over old files
+                await asyncio.to_thread(self._tidy)
 
     async def enforce_revocations(self) -> None:
         """Refuse revoked tokens from now on: update the maps first, then clear the table of verified tokens."""

@@ -15,7 +15,7 @@ from escala.events import Emit, MembershipFailed, StopWaits
 from escala.gateway.haproxy.configuration import Configuration, Plan
 from escala.gateway.haproxy.runtime_api import RuntimeApi
 from escala.gateway.haproxy.traffic import Traffic, TrafficMeter
-from escala.gateway.render.backend import inflight, server_options
+from escala.gateway.render.backend_section import inflight, server_options
 from escala.gateway.topology.servers import Server
 
 _POLL_EVERY = 0.05
@@ -103,7 +103,7 @@ class Membership:
         """Return when a replica has no more requests, or after `seconds`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while await self._is_busy(service, number):  # noqa: ASYNC110 - HAProxy sends no event
+                while await self.is_busy(service, number):  # noqa: ASYNC110 - HAProxy sends no event
                     await asyncio.sleep(_POLL_EVERY)
 
     async def until_quiet(self, seconds: float) -> None:
@@ -149,7 +149,7 @@ class Membership:
         except (OSError, EscalaError):
             return None
 
-    async def _is_busy(self, service: str, number: int) -> bool:
+    async def is_busy(self, service: str, number: int) -> bool:
         """Whether a replica has requests; without an answer from HAProxy it counts as busy, and is not ended early."""
         where = (service, str(number))
         async with self._turn:
@@ -164,10 +164,15 @@ class Membership:
 
     async def _catch_up(self) -> None:
         """Announce all replicas. Revocations are not sent here: `revoke` itself waits for HAProxy."""
-        for service, servers in self._servers().items():
+        present = self._servers()
+        for service, servers in present.items():
             for server in servers:
                 with self._reported(service, server.number):
                     await self._announce(service, server)
+        staying = {(service, server.number) for service, servers in present.items() for server in servers}
+        for service, number in self._configuration.deployed.known.keys() - staying:  # it left while nobody listened
+            with self._reported(service, number):
+                await self._remove(service, number)
 
     async def _announce(self, service: str, server: Server) -> None:
         """Bring HAProxy's view of a replica up to date. A service that HAProxy does not know yet needs a reload."""
@@ -199,6 +204,7 @@ class Membership:
             for backend in deployed.backends(service):
                 await self._runtime.remove(backend.name, str(number))
             del deployed.known[service, number]
+        self._meter.forget(service, str(number))  # another replica may get the number
 
     @contextlib.contextmanager
     def _reported(self, service: str, number: int) -> Iterator[None]:

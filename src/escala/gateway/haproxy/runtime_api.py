@@ -95,6 +95,8 @@ class RuntimeApi:
         for pid in (*present, *old):
             with contextlib.suppress(_WorkerGone):
                 found[pid] = parse(await self._of_any_worker(pid, "show stat"))
+        if not found:
+            raise ConnectionError("no worker of HAProxy has answered")
         return found
 
     async def set_map(self, file: str, entries: dict[str, str]) -> None:

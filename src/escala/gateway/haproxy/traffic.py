@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 from escala.gateway.topology.backend_names import service_of
 
+_MAX_WORKERS = 20
+
 
 @dataclass(frozen=True)
 class Traffic:
@@ -52,21 +54,33 @@ class TrafficMeter:
         """The last reading, by process id of the worker, service and server."""
         self._totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
         """Requests, errors and answers, by service and server."""
+        self._answered: list[int] = []
+        """Process ids of workers, the one that answered last at the end."""
 
     def add(self, workers: Mapping[int, Iterable[Traffic]]) -> list[Traffic]:
         """Record the current counters of all workers; return their sum, with totals since the first call."""
         present: dict[tuple[str, str], Traffic] = {}
-        seen: dict[tuple[int, str, str], Traffic] = {}
         for pid, counted in workers.items():
             for now in counted:
                 place = (now.service, now.server)
                 self._count(place, self._seen.get((pid, *place)), now)
-                seen[pid, *place] = now
+                self._seen[pid, *place] = now
                 present[place] = _together(present[place], now) if place in present else now
-        self._seen = seen
+        self._prune(workers.keys())
         for gone in self._totals.keys() - present.keys():
             del self._totals[gone]
         return [self._with_totals(traffic) for traffic in present.values()]
+
+    def forget(self, service: str, server: str) -> None:
+        """Begin at zero for a server: what an old worker has counted was another replica's."""
+        self._totals.pop((service, server), None)
+
+    def _prune(self, answered: Iterable[int]) -> None:
+        """Forget workers that ended long ago; one that did not answer once may answer again."""
+        self._answered = [*(pid for pid in self._answered if pid not in set(answered)), *answered][-_MAX_WORKERS:]
+        for pid, service, server in list(self._seen):
+            if pid not in self._answered:
+                del self._seen[pid, service, server]
 
     def _count(self, place: tuple[str, str], before: Traffic | None, now: Traffic) -> None:
         totals = self._totals[place]

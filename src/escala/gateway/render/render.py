@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from escala.config import GatewaySettings
 from escala.gateway.render import limits, tokens
-from escala.gateway.render.backend import CHANGED, backend, cache_name, changed_table
+from escala.gateway.render.backend_section import backend
+from escala.gateway.render.cache import CHANGED, cache_name, changed_table
 from escala.gateway.render.context import RenderContext
-from escala.gateway.render.frontend import WORKER, frontend
+from escala.gateway.render.frontend_section import WORKER, frontend
 from escala.gateway.render.rules import folded
 from escala.gateway.render.text import milliseconds, problem, quoted
 from escala.gateway.topology.servers import Server

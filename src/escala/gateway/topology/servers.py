@@ -28,11 +28,3 @@ class Server:
     @property
     def name(self) -> str:
         return str(self.number)
-
-
-@dataclass(frozen=True)
-class Backend:
-    """A service as the balancer sees it."""
-
-    service: str
-    servers: tuple[Server, ...]

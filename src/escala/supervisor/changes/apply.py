@@ -12,7 +12,7 @@ Nothing of the running project changes before the switch. If a step before it fa
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -23,7 +23,7 @@ from escala.events import ConfigurationApplied, Emit
 from escala.gateway.haproxy.configuration import Configuration, Plan
 from escala.gateway.haproxy.membership import Membership
 from escala.project.project import Project
-from escala.supervisor.changes.operation import Operation
+from escala.supervisor.changes.operation_registry import Operation
 from escala.supervisor.changes.rollout_registry import RolloutRegistry
 from escala.supervisor.replicas.endpoints import Endpoints
 from escala.supervisor.replicas.locks import ServiceLocks
@@ -40,10 +40,11 @@ class Proposal:
     changes: list[Change]
     rolling: list[str]
     """Services whose replicas would be different."""
+    warnings: list[str]
 
     @property
     def applied(self) -> Applied:
-        return Applied(self.changes, self.rolling)
+        return Applied(self.changes, self.rolling, self.warnings)
 
     @property
     def fresh(self) -> set[str]:
@@ -61,7 +62,10 @@ class Proposal:
 
     @property
     def touched(self) -> set[str]:
-        return {*self.rolling, *self.fresh, *self.gone, *self.recounted}
+        """Services that anything changes for, except for the gateway's rules."""
+        keys = [change.key.split(".") for change in self.changes if not change.later]
+        named = {key[1] for key in keys if key[0] == "services"}
+        return {*self.rolling, *self.fresh, *self.gone, *(named & self.wanted.topology.services.keys())}
 
 
 class ApplyOperation:
@@ -73,13 +77,16 @@ class ApplyOperation:
         rollouts: RolloutRegistry,
         locks: ServiceLocks,
         emit: Emit,
+        connections: Callable[[], int | None] = lambda: None,
     ) -> None:
+        """Take the parts; `connections` returns how many connections PostgreSQL accepts, if that is known."""
         self._configuration = configuration
         self._membership = membership
         self._replicas = replicas
         self._rollouts = rollouts
         self._locks = locks
         self._emit = emit
+        self._connections = connections
         self._applying = False
 
     async def read(self) -> Proposal:
@@ -88,8 +95,18 @@ class ApplyOperation:
         opened = await asyncio.to_thread(Project.open, before.file, settings=before.settings, single=before.single)
         config = without_restart(before.config, opened.config)
         wanted = replace(opened, config=config, layout=before.layout)
-        rolling = [name for name in config.services if self._replicas.would_differ(name, wanted)]
-        return Proposal(before, wanted, difference(before.config, opened.config), rolling)
+        rolling = [name for name in wanted.topology.services if self._replicas.would_differ(name, wanted)]
+        changes = difference(before.config, opened.config)
+        return Proposal(before, wanted, changes, rolling, self._warnings(wanted) if changes else [])
+
+    def _warnings(self, wanted: Project) -> list[str]:
+        accepted, demand = self._connections(), wanted.config.database_connections
+        if accepted is None or demand <= accepted:
+            return []
+        return [
+            f"all replicas together may open {demand} connections to PostgreSQL, which accepts {accepted} until the "
+            "project is restarted"
+        ]
 
     async def run(self, operation: Operation) -> None:
         """Apply the file, and roll out the services whose replicas it changes."""
@@ -107,16 +124,23 @@ class ApplyOperation:
 
     async def _switch(self, proposal: Proposal, operation: Operation) -> None:
         wanted = proposal.wanted
-        if wanted.config == proposal.before.config:
+        if not difference(
+            proposal.before.config, wanted.config
+        ):  # a value equal to its default may be set all the same
             return
         Endpoints(wanted).require_sockets()
         operation.report("checking the new configuration")
         await self._configuration.check(self._plan(wanted))
-        with self._started(proposal.fresh):
+        try:
             operation.report("starting new services")
             await self._start(wanted, proposal.fresh)
             operation.report("switching the gateway to the new configuration")
             await self._membership.reload(lambda: self._plan(wanted), lambda: self._commit(proposal))
+        except BaseException:
+            if self._replicas.project is not wanted:  # after the commit the new services have requests
+                for name in proposal.fresh:
+                    self._replicas.dismiss(name)
+            raise
         for name in proposal.recounted:
             rules = wanted.config.services[name].replicas
             count = len(self._replicas.staying(name))
@@ -141,16 +165,6 @@ class ApplyOperation:
         self._replicas.commit(proposal.wanted)
         for name in proposal.wanted.topology.services.keys() - set(proposal.rolling):
             self._replicas.adopt(name, proposal.wanted)  # the same command, but timeouts may differ
-
-    @contextmanager
-    def _started(self, fresh: Iterable[str]) -> Iterator[None]:
-        """If the apply fails, remove the new services that it had started."""
-        try:
-            yield
-        except BaseException:
-            for name in fresh:
-                self._replicas.dismiss(name)
-            raise
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from escala.supervisor.changes.canary import Served, together
 from escala.supervisor.replicas.replica import Replica
 
 _POLL_SECONDS = 0.25
+_PATIENCE = 10.0
 
 
 class CanaryWatch:
@@ -27,13 +28,19 @@ class CanaryWatch:
             await asyncio.sleep(min(_POLL_SECONDS, max(0.0, end - time.monotonic())))
         after = await self._counted(canary.service)
 
+        if not before or not after:  # HAProxy was down: nobody can be compared
+            return Served(0, 0, 0.0), Served(0, 0, 0.0)
+
         def served(replica: Replica) -> Served:
             return between(before.get(replica.number), after.get(replica.number))
 
         return served(canary), together([served(replica) for replica in others])
 
     async def _counted(self, service: str) -> dict[int, Traffic]:
-        traffic = await self._membership.traffic()
+        """Return what HAProxy has counted for each replica; wait for a while if it does not answer."""
+        end = time.monotonic() + _PATIENCE
+        while not (traffic := await self._membership.traffic()) and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_SECONDS)
         return {int(each.server): each for each in traffic if each.service == service and each.server.isdigit()}
 
 

@@ -37,7 +37,7 @@ class GatewayLifecycle(Lifecycle):
         self._plan = plan
 
     async def prepare(self) -> ProcessSpec:
-        return await self._configuration.prepare(self._plan())
+        return await self._configuration.prepare(self._plan)
 
     async def probe(self) -> None:
         await self._runtime.command("show info")

@@ -48,6 +48,9 @@ class Autoscaler:
 
     async def _follow(self) -> float:
         scaled = {name: each for name, each in self._replicas.services.items() if each.replicas.scales}
+        for kept in (self._histories, self._requests, self._decisions):
+            for name in kept.keys() - scaled.keys():
+                del kept[name]
         if scaled:
             await self._measure(scaled)
         asleep = any(not self._replicas.staying(name) for name in scaled)

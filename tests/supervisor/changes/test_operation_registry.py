@@ -6,7 +6,7 @@ import pytest
 
 from escala.errors import OperationRefused, RolloutStopped, ServiceBusy
 from escala.events import Event, OperationChanged
-from escala.supervisor.changes.operation import Operation, OperationRegistry
+from escala.supervisor.changes.operation_registry import Operation, OperationRegistry
 from escala.supervisor.replicas.locks import ServiceLocks
 
 
@@ -52,7 +52,7 @@ async def test_a_bug_is_reported_and_ends_it() -> None:
         raise bug
 
     operation = registry.begin("roll", [], work)
-    with pytest.raises(OperationRefused, match="by a bug"):
+    with pytest.raises(OperationRefused, match="a bug in Escala"):
         await registry.wait(operation)
     assert reported == [bug]
 

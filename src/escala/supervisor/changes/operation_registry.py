@@ -72,6 +72,7 @@ class OperationRegistry:
         self._operations: dict[str, Operation] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._began = 0
+        self._stopped = False
 
     def begin(
         self,
@@ -86,6 +87,8 @@ class OperationRegistry:
         With `locked`, the services are locked until the operation ends; raise ServiceBusy if one is locked already.
         Without it, the operation itself locks what it needs, for as long as it needs it.
         """
+        if self._stopped:
+            raise OperationRefused("the project is stopping")
         operation = Operation(str(self._began + 1), kind, self._emit, sorted(services))
         held = ExitStack()
         if locked:
@@ -114,6 +117,7 @@ class OperationRegistry:
 
     async def stop(self) -> None:
         """Cancel the running operations, because the project stops."""
+        self._stopped = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -124,6 +128,8 @@ class OperationRegistry:
             await work(operation)
         except EscalaError as error:
             operation.end(error)
+        except OSError as error:
+            operation.end(OperationRefused(str(error) or type(error).__name__))
         except asyncio.CancelledError:
             operation.end(OperationRefused("the project is stopping; the operation was abandoned"))
             raise
