@@ -1,6 +1,7 @@
 """Each policy of a route, through the real gateway."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import os
@@ -346,15 +347,12 @@ def test_what_may_be_repeated_is_when_its_replica_dies(gate: Up, http: httpx.Cli
 
     answer = http.get("/dies", params={"file": str(tmp_path / "get")})
     assert answer.status_code == 200
-    broken = 0
     for method, path in (("POST", "/dies"), ("GET", "/once")):
         wait_until(all_ready, "both replicas are back")
-        try:
+        # On a connection that had carried requests before, HAProxy closes it instead: the client is to repeat those.
+        with contextlib.suppress(httpx.RemoteProtocolError):
             assert http.request(method, path, params={"file": str(tmp_path / method)}).status_code == 502
-        except httpx.RemoteProtocolError:
-            broken += 1  # HAProxy's rule on a connection that had carried requests before
         assert (tmp_path / method).exists() or path == "/once"
-    assert broken <= 2
     wait_until(all_ready, "both replicas are back for whoever comes next")
 
 

@@ -27,10 +27,10 @@ while True: server.accept()
 BREAK = "raise SystemExit('broken')"
 
 
-def command(code: str = SERVE) -> str:
+def command(code: str = SERVE, where: str = "$SOCKET") -> str:
     """Return the command of a server that takes connections on its socket, or does something else."""
     packed = code.encode().hex()  # a command is one line
-    return f"{sys.executable} -S -c 'exec(bytes.fromhex(\"{packed}\"))' $SOCKET"
+    return f"{sys.executable} -S -c 'exec(bytes.fromhex(\"{packed}\"))' {where}"
 
 
 class Members:

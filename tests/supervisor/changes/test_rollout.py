@@ -6,10 +6,12 @@ from typing import Any, cast
 
 import pytest
 
+from escala.config import Address
 from escala.control.messages import Canary
 from escala.errors import RolloutStopped, ServiceBusy
 from escala.events import CanaryJudged, RolloutEnded, RolloutFailed, RolloutProgressed
 from escala.gateway.haproxy.membership import Membership
+from escala.processes.ports import free_port
 from escala.project.project import Project
 from escala.supervisor.changes.canary_watch import CanaryWatch
 from escala.supervisor.changes.rollout_registry import RolloutRegistry
@@ -141,3 +143,30 @@ async def test_a_canary_that_dies_ends_the_watch(folder: Path) -> None:
             with pytest.raises(RolloutStopped, match="the canary died"):
                 await registry(parts).roll("web", release(folder, command=command(dies + SERVE)), Canary(0.1, 60))
         assert parts.serving("web") == [1]
+
+
+async def test_without_surge_there_are_never_more_than_wanted(folder: Path) -> None:
+    limits = {"max_surge": 0, "max_unavailable": 1, "settle": "50ms"}
+    async with parts_of(project_in(folder, web={"replicas": 2, "rollout": limits})) as parts:
+        most: list[int] = []
+        add = parts.replicas.add
+
+        def counted(*arguments: Any, **more: Any) -> Any:
+            made = add(*arguments, **more)
+            most.append(len(parts.replicas.of("web")))
+            return made
+
+        parts.replicas.add = counted  # type: ignore[method-assign]
+        await registry(parts).roll("web", release(folder, replicas=2, rollout=limits, environment={"R": "2"}))
+        assert max(most) == 2
+        assert len(parts.serving("web")) == 2
+
+
+async def test_replicas_at_pinned_ports_are_at_them_again_afterwards(folder: Path) -> None:
+    code = "import os, socket\ns = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))\nwhile True: s.accept()"
+    ports = [free_port(), free_port()]
+    table: dict[str, Any] = {"command": command(code, "$PORT"), "ports": ports, "replicas": 2}
+    async with parts_of(project_in(folder, web=table)) as parts:
+        await registry(parts).roll("web", release(folder, **table, environment={"R": "2"}))
+        assert parts.serving("web") == [1, 2]
+        assert [cast(Address, replica.endpoint).port for replica in parts.replicas.staying("web")] == ports
