@@ -168,10 +168,11 @@ def test_check_and_up_refuse_certificates_that_haproxy_does_not_take(folder: Pat
         for command, code in (("check", 2), ("up", 3)):
             done = escala(command, "--set", f"gateway.bind=127.0.0.1:{free_port()}", cwd=folder)
             assert done.returncode == code
-            assert f"gateway.tls.certificates: {words}" in done.stderr, done.stderr
+            assert "gateway.tls.certificates: " in done.stderr, done.stderr
+            assert words in done.stderr
         assert not (folder / ".escala" / "postgres" / "data").exists()
 
-    refused("there is no")
+    refused("does not exist")
     certs.mkdir()
     refused("there is no certificate in")
     (certs / "a.pem").write_text("nonsense")

@@ -122,5 +122,5 @@ def test_factories_that_fail_and_factories_that_nobody_called_one(tmp_path: Path
     write(tmp_path, apps__py=WSGI)
     with pytest.raises(AppLoadError, match=r"RuntimeError: no settings \(.*apps.py"):
         load_app("apps:breaks", factory=True)
-    with pytest.raises(AppLoadError, match="say factory = true"):
+    with pytest.raises(AppLoadError, match="set factory = true"):
         load_app("apps:make")
