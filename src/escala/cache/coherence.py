@@ -6,7 +6,6 @@ subscription is active again.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 
@@ -14,6 +13,7 @@ import msgspec
 import valkey.asyncio
 from valkey.exceptions import ValkeyError
 
+from escala.background import BackgroundLoop
 from escala.cache.l1 import L1
 
 PING_EVERY = 0.3
@@ -32,35 +32,29 @@ class Listener:
         self._client = client
         self._channel = channel
         self._l1 = l1
-        self._task: asyncio.Task[None] | None = None
+        self._loop = BackgroundLoop("cache coherence", self._follow)
         self._tried = asyncio.Event()
         self._stopping = False
 
     async def start(self) -> None:
         """Subscribe in the background. Return when the first attempt has succeeded or failed."""
-        self._task = asyncio.create_task(self._run(), name="cache coherence")
+        self._loop.start()
         await self._tried.wait()
 
     async def stop(self) -> None:
-        self._stopping = True
-        if self._task is not None:
-            self._task.cancel()  # may be swallowed: valkey-py uses wait_for (python/cpython#86296)
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        self._stopping = True  # valkey-py may swallow the cancellation: it uses wait_for (python/cpython#86296)
+        await self._loop.stop()
         self._l1.switch_off()
 
-    async def _run(self) -> None:
-        while not self._stopping:
-            try:
-                await self._listen()
-            except (OSError, TimeoutError, ValkeyError):
-                pass  # expected: Valkey is unavailable
-            except Exception:
-                log.exception("the cache's invalidation listener failed; trying again")
-            finally:
-                self._l1.switch_off()
-                self._tried.set()
-            await asyncio.sleep(_RETRY_EVERY)
+    async def _follow(self) -> float:
+        try:
+            await self._listen()
+        except (OSError, TimeoutError, ValkeyError):
+            pass  # expected: Valkey is unavailable
+        finally:
+            self._l1.switch_off()
+            self._tried.set()
+        return _RETRY_EVERY
 
     async def _listen(self) -> None:
         """Subscribe and handle messages until the connection is lost."""

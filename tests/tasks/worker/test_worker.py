@@ -254,8 +254,7 @@ async def test_the_death_of_a_duty_is_loud(pool: Database, monkeypatch: pytest.M
 
     monkeypatch.setattr(queue, "rescue", broken)
     made = Worker(database=pool, tasks=TASKS, concurrency=5, context=_nothing())
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(RuntimeError, match="a bug"):
         async with asyncio.timeout(10):
             await made.run()
-    assert "a bug" in str(caught.value.exceptions[0])
     await made._handlers.stop()

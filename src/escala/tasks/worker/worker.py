@@ -17,6 +17,7 @@ from typing import Any
 
 import asyncpg
 
+from escala.background import BackgroundLoop
 from escala.database import Database
 from escala.errors import DatabaseUnavailable, TaskArguments
 from escala.tasks import queue
@@ -87,16 +88,23 @@ class Worker:
     async def run(self) -> None:
         """Run until `drain` has finished, then return unfinished jobs to the queue."""
         await self._handlers.start()
-        async with asyncio.TaskGroup() as loops:
-            running = [
-                loops.create_task(self._every(POLL_SECONDS, self._claim), name="claim"),
-                loops.create_task(self._every(RENEW_SECONDS, self._renew), name="renew"),
-                loops.create_task(self._every(RESCUE_SECONDS, self._rescue), name="rescue"),
-                loops.create_task(self._every(PRUNE_SECONDS, self._prune), name="prune"),
-            ]
-            await self._stopping.wait()
-            for loop in running:
-                loop.cancel()
+        loops = [
+            BackgroundLoop("claim", self._repeated(POLL_SECONDS, self._claim), fatal=True),
+            BackgroundLoop("renew", self._repeated(RENEW_SECONDS, self._renew), fatal=True),
+            BackgroundLoop("rescue", self._repeated(RESCUE_SECONDS, self._rescue), fatal=True),
+            BackgroundLoop("prune", self._repeated(PRUNE_SECONDS, self._prune), fatal=True),
+        ]
+        for loop in loops:
+            loop.start()
+        ends = [asyncio.create_task(end) for end in (self._stopping.wait(), *(loop.ended() for loop in loops))]
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in done:
+                end.result()
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, *(loop.stop() for loop in loops), return_exceptions=True)
         await self._give_back()
         await self._handlers.stop()
 
@@ -110,21 +118,28 @@ class Worker:
             await asyncio.wait(runners, timeout=seconds)
         self._stopping.set()
 
-    async def _every(self, seconds: float, duty: Callable[[], Awaitable[bool]]) -> None:
-        """Repeat `duty` every `seconds`, or at once while it returns True because there is more to do."""
+    def _repeated(self, seconds: float, duty: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[float]]:
+        """Return `duty` for a loop: due again after `seconds`, or at once while it returns True, as there is more.
+
+        It waits for a PostgreSQL that is unavailable.
+        """
         away = False
-        while True:
+
+        async def task() -> float:
+            nonlocal away
             try:
                 more = await duty()
-                if away:
-                    log.info("PostgreSQL is back")
-                away = False
             except DatabaseUnavailable as error:
                 if not away:
                     log.warning("%s", error)
-                away, more = True, False
-            if not more:
-                await asyncio.sleep(seconds)
+                away = True
+                return seconds
+            if away:
+                log.info("PostgreSQL is back")
+            away = False
+            return 0.0 if more else seconds
+
+        return task
 
     async def _claim(self) -> bool:
         await self._free.wait()
