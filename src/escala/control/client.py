@@ -4,6 +4,7 @@ import http.client
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,18 +64,11 @@ class Client:
 
         The first one is empty. An empty one also comes whenever there was no event for a while.
         """
-        connection = _UnixConnection(self._project.layout.control_socket, _SILENCE)
-        try:
+        with self._connected(_SILENCE) as connection:
             connection.request("GET", "/events")
             response = connection.getresponse()
             while line := response.readline():
                 yield msgspec.json.decode(line) if line.strip() else {}
-        except (FileNotFoundError, ConnectionError):
-            raise NotRunning(self._project.name) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise ControlFailed(self._project.name, f"does not answer: {error}") from None
-        finally:
-            connection.close()
 
     def follow(
         self,
@@ -103,18 +97,23 @@ class Client:
                 raise TimedOut(status.step or status.kind, timeout)
         raise ControlFailed(self._project.name, "has ended meanwhile")
 
-    def _call(self, method: str, path: str, body: msgspec.Struct | None = None) -> bytes:
-        connection = _UnixConnection(self._project.layout.control_socket, _TIMEOUT)
+    @contextmanager
+    def _connected(self, timeout: float) -> Iterator[_UnixConnection]:
+        connection = _UnixConnection(self._project.layout.control_socket, timeout)
         try:
-            connection.request(method, path, msgspec.json.encode(body) if body is not None else None)
-            response = connection.getresponse()
-            answer = response.read()
+            yield connection
         except (FileNotFoundError, ConnectionError):
             raise NotRunning(self._project.name) from None
         except (OSError, http.client.HTTPException) as error:
             raise ControlFailed(self._project.name, f"does not answer: {error}") from None
         finally:
             connection.close()
+
+    def _call(self, method: str, path: str, body: msgspec.Struct | None = None) -> bytes:
+        with self._connected(_TIMEOUT) as connection:
+            connection.request(method, path, msgspec.json.encode(body) if body is not None else None)
+            response = connection.getresponse()
+            answer = response.read()
         if response.status >= 300:
             raise _refused(answer) or ControlFailed(
                 self._project.name, f"answered {response.status} to {method} {path}"
