@@ -70,7 +70,7 @@ def test_sockets_of_replicas_are_cleared_and_others_stay(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a,b", 'a"b', "it's", "a\\b", "$HOME", "a`b`", "a\nb"])
 def test_a_path_that_an_engine_would_misread(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StartError, match="which engines and shells do not take in a path"):
+    with pytest.raises(StartError, match="which engines and shells do not accept in a path"):
         Layout(tmp_path / name).create()
     assert not (tmp_path / name).exists()
 
@@ -96,7 +96,7 @@ def test_atomic_writes_leave_nothing_behind(tmp_path: Path) -> None:
 def test_a_folder_with_other_things_is_left_as_it_is(tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
     (tmp_path / "somebody's").touch()
-    with pytest.raises(StartError, match="holds other things"):
+    with pytest.raises(StartError, match="has unrelated files"):
         Layout(tmp_path).create()
     assert mode(tmp_path) == 0o1777
     assert [path.name for path in tmp_path.iterdir()] == ["somebody's"]

@@ -257,7 +257,7 @@ def test_a_replica_that_hangs_gets_nothing_new_and_is_replaced(up: Up) -> None:
     )
     wait_until(lambda: states(up, "hang") == {"healthy": 2}, "both are well")
     wait_until(lambda: sum(each["restarts"] for each in up.replicas("hang")) == 1, "one was started again")
-    assert "ended: it hung: nothing was answered for" in up.said()
+    assert "ended: it hung: it answered nothing for" in up.said()
     assert 'apps.py", line' in up.said()  # where it hung
 
 
