@@ -44,7 +44,7 @@ async def test_somebody_who_migrates_for_ever_is_not_waited_for_for_ever(
     url = await fresh_database(postgres_url, "locked")
     other, connection = [await asyncpg.connect(url) for _ in range(2)]
     await other.execute("select pg_advisory_lock($1)", module._LOCK)
-    with pytest.raises(EngineFailed, match=r"somebody else has been migrating .* pg_locks"):
+    with pytest.raises(EngineFailed, match=r"another session has been migrating .* pg_locks"):
         await migrate(connection)
     await other.close()
     assert await migrate(connection) == ["0001_jobs.sql", "0002_revocations.sql"]

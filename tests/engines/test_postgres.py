@@ -78,7 +78,7 @@ def test_data_of_another_version(layout: Layout) -> None:
     engine = postgres_engine(minimal_config(), layout)
     engine.prepare()
     (layout.postgres / "data" / "PG_VERSION").write_text("17\n")
-    with pytest.raises(EngineFailed, match="was made by version 17, but the installed wheel is version 18"):
+    with pytest.raises(EngineFailed, match="was created by version 17, but the installed wheel is version 18"):
         engine.prepare()
 
 

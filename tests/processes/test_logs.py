@@ -69,5 +69,5 @@ def test_a_paused_terminal_holds_up_nobody(tmp_path: Path) -> None:
     shown = stream.getvalue().splitlines()
     assert shown[0] == "web/1    │ line 0"
     assert shown[-1] == "web/1    │ the last"
-    assert shown[-2].endswith("lines were left out: the terminal was too slow")
+    assert shown[-2].endswith("lines were left out, because the terminal was too slow")
     assert len((tmp_path / "web-1.log").read_text().splitlines()) == 5001  # the file has them all

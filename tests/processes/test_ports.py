@@ -28,7 +28,7 @@ def test_a_port_shared_by_reuseport_is_not_free() -> None:
 
 
 def test_an_address_of_another_machine() -> None:
-    with pytest.raises(StartError, match=r"192\.0\.2\.1:8000, wanted by the gateway"):
+    with pytest.raises(StartError, match=r"the gateway cannot listen on 192\.0\.2\.1:8000"):
         ports.require_free(Address("192.0.2.1", 8000), "the gateway")
 
 
