@@ -16,8 +16,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -167,11 +168,10 @@ async def measure(project: Project, options: argparse.Namespace) -> dict[str, fl
     figures["failed_reload"] = load.failed
 
     async with under_load(project, key, "the certificate changed") as load:
-        before = (project.layout.log / "escala.log").read_text().count("took over changed certificates")
+        events = Client(project).events()
+        await asyncio.to_thread(next, events)  # subscribed
         (project.root / "certs" / "a.pem").write_text(self_signed(["localhost", "127.0.0.1"], 2))
-        async with asyncio.timeout(DEADLINE):
-            while (project.layout.log / "escala.log").read_text().count("took over changed certificates") == before:
-                await asyncio.sleep(0.02)
+        await asyncio.to_thread(wait_for, "Reloaded", events)
     figures["failed_certificate"] = load.failed
 
     async with under_load(project, key, "the gateway's worker killed") as load:
@@ -198,6 +198,16 @@ async def measure(project: Project, options: argparse.Namespace) -> dict[str, fl
     figures["busiest_vs_idlest"] = round(max(counts) / min(counts), 3)
     print(f"{EVEN_REQUESTS} requests on 8 replicas: {sorted(counts)}, {even.failed} failed")
     return figures
+
+
+def wait_for(name: str, events: Iterator[dict[str, Any]]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    for event in events:
+        if event.get("event") == name:
+            return
+        if time.monotonic() > deadline:
+            break
+    raise SystemExit(f"no event {name} within {DEADLINE} s")
 
 
 async def status(project: Project) -> Status:

@@ -278,7 +278,7 @@ class RolloutStopped(OperationRefused):
 
 @dataclass(eq=False)
 class ReplicaNotReady(OperationRefused):
-    """{replica} does not become ready: {reason}"""
+    """{replica} did not become ready: {reason}"""
 
     replica: str
     reason: str

@@ -184,7 +184,7 @@ def test_a_wrong_file_changes_nothing(ops: Up) -> None:
         (good.replace("[services.web]", "[services.web]\nballance = 1"), "unknown key; did you mean 'balance'"),
         (good + '[gateway.tls]\ncertificates = "nowhere"\n', "does not exist"),
         (good + '[gateway.tls]\ncertificates = "bad.pem"\n', "gateway.tls.certificates: "),
-        (good + "[services.b]\napp = 'no.such:app'\nroutes = ['/b']\n", "b does not become ready"),
+        (good + "[services.b]\napp = 'no.such:app'\nroutes = ['/b']\n", "b did not become ready"),
     ):
         ops.file.write_text(wrong)
         done = escala("apply", "--file", str(ops.file))

@@ -49,6 +49,7 @@ _MESSAGES = {
     "string_type": "expected a string",
     "int_type": "expected a whole number",
     "bool_type": "expected true or false",
+    "path_type": "expected a path",
     "tuple_type": "expected a list",
     "dict_type": "expected a table",
     "model_type": "expected a table",

@@ -20,6 +20,8 @@ _TIMEOUT = 60.0
 _SILENCE = 20.0
 """Seconds without an event or a heartbeat after which a stream counts as lost."""
 
+_OTHER_VERSION = "has another version than this command; stop the project and start it again with `escala up`"
+
 Answer = TypeVar("Answer")
 
 
@@ -114,6 +116,8 @@ class Client:
             connection.request(method, path, msgspec.json.encode(body) if body is not None else None)
             response = connection.getresponse()
             answer = response.read()
+        if response.status == 400:
+            raise ControlFailed(self._project.name, f"{_OTHER_VERSION} ({answer.decode(errors='replace')})")
         if response.status >= 300:
             raise _refused(answer) or ControlFailed(
                 self._project.name, f"answered {response.status} to {method} {path}"
@@ -124,8 +128,7 @@ class Client:
         try:
             return msgspec.json.decode(answer, type=kind)
         except msgspec.MsgspecError:
-            words = "has another version than this command; stop the project and start it again with `escala up`"
-            raise ControlFailed(self._project.name, words) from None
+            raise ControlFailed(self._project.name, _OTHER_VERSION) from None
 
 
 def _refused(answer: bytes) -> EscalaError | None:

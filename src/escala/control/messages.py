@@ -1,6 +1,6 @@
 """The messages of the control socket. A request for an operation has its kind in the field "kind"."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -35,15 +35,15 @@ class Apply(Request, tag="apply"):
 
 
 class Canary(msgspec.Struct):
-    share: float
+    share: Annotated[float, msgspec.Meta(gt=0, lt=1)]
     """The canary's share of the service's requests, from 0 to 1."""
-    seconds: float
+    seconds: Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Roll(Request, tag="roll"):
     """Replace the replicas of services."""
 
-    services: list[str] | None
+    services: Annotated[list[str], msgspec.Meta(min_length=1)] | None
     """None means all services."""
     canary: Canary | None = None
 
@@ -52,7 +52,7 @@ class Revoke(Request, tag="revoke"):
     """Revoke a token, or all tokens that a user has."""
 
     subject: Literal["token", "user"]
-    value: str
+    value: Annotated[str, msgspec.Meta(min_length=1)]
     expires_at: float | None
     """Seconds since the epoch; None if it is not known."""
 
@@ -60,7 +60,7 @@ class Revoke(Request, tag="revoke"):
 class Reload(Request, tag="reload"):
     """Make the gateway reload keys and certificates."""
 
-    what: str
+    what: Literal["keys", "certificates"]
 
 
 AnyRequest = Scale | Drain | Apply | Roll | Revoke | Reload

@@ -152,8 +152,4 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 async def _malformed(request: Request, error: Exception) -> Response:
-    words = (
-        "the command line and the running supervisor have different versions; stop the project and start it again"
-        f" with `escala up` ({error})"
-    )
-    return _json(Refusal("malformed", words, 1), 400)
+    return _json(Refusal("malformed", f"the request is malformed: {error}", 1), 400)

@@ -134,6 +134,7 @@ class Operations:
             case Drain(replica, drained):
                 return self._drain(replica, drained)
             case Apply():
+                self._apply.require_free()
                 return [], self._apply.run
             case Roll(services, canary):
                 return self._roll(services, canary)
@@ -172,6 +173,7 @@ class Operations:
                     raise ReplicaNotReady(replica.name, replica.why_not())
             ready = sum(replica.serves or replica.drained for replica in staying)
             if (ready, len(all_of_it)) == (count, count):
+                operation.report(f"{service}: {count} of {count} replicas ready", count, count)
                 return
             words = f"{service}: {ready} of {count} replicas ready, {len(all_of_it) - ready} starting or leaving"
             if words != operation.step:
@@ -184,6 +186,8 @@ class Operations:
             raise UnknownReplica(replica, [each.name for each in self._replicas.all()])
         if found.leaving:
             raise OperationRefused(f"{replica} is already being removed")
+        with self._locks.hold([found.service], "draining"):
+            pass  # only to be refused while something else is under way
 
         async def work(operation: Operation) -> None:
             await self._replicas.drain(replica, drained)

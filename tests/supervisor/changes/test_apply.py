@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from escala.config import RouteSettings
-from escala.errors import ConfigError, EscalaError, OperationRefused, ReloadRefused, RolloutStopped, ServiceBusy
+from escala.errors import ConfigError, EscalaError, ReloadRefused, ReplicaNotReady, RolloutStopped, ServiceBusy
 from escala.project.project import Project
 from escala.supervisor.changes.apply import ApplyOperation
 from escala.supervisor.changes.canary_watch import CanaryWatch
@@ -101,7 +101,7 @@ async def test_a_new_service_that_does_not_start_changes_nothing(folder: Path) -
     async with applying(folder, web={}) as this:
         before = this.project
         this.write(web={}, fresh={"command": command(BREAK)})
-        with pytest.raises(OperationRefused, match="fresh does not become ready"):
+        with pytest.raises(ReplicaNotReady, match="fresh did not become ready"):
             await this.run()
         assert this.project is before
         assert not this.gateway.scripted.asked("reload")
@@ -184,7 +184,7 @@ async def test_one_apply_at_a_time(folder: Path) -> None:
             return bool(this.gateway.scripted.asked("reload"))
 
         await eventually(asked, "the first is switching")
-        with pytest.raises(OperationRefused, match="another apply is running"):
+        with pytest.raises(ServiceBusy, match=r"the project is busy: apply \(operation"):
             await this.run()
         gate.set()
         await first

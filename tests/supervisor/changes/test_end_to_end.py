@@ -135,7 +135,7 @@ def test_a_version_that_is_broken_leaves_the_old_one_serving(
     release(up.file.parent, "2")
     run(up, "restart", "web")
     assert versions(up, token) == {"2"}
-    assert "does not become ready" not in run(up, "status")
+    assert "did not become ready" not in run(up, "status")
 
 
 def test_words_after_a_failure_say_what_clients_have(roll: Callable[..., Up]) -> None:

@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from escala.cli.support.console import out
-from escala.cli.support.operations import Timeout, Wait, steps, took
+from escala.cli.support.operations import Timeout, Wait, print_continues, steps, took
 from escala.cli.support.options import File, Settings, open_project
 from escala.config.difference import Change
 from escala.control.client import Client
@@ -32,7 +32,10 @@ def apply(
     assert switched.applied is not None
     if not _show(switched.applied):
         return
-    out.print("\n[green]applied[/]")
+    now = switched.applied.rolling or not all(change.later for change in switched.applied.changes)
+    out.print("\n[green]applied[/]" if now else "\nnothing else has changed")
+    if switched.applied.rolling and not wait:
+        print_continues(switched)
     if switched.applied.rolling and wait:
         done = client.follow(switched, timeout, steps())
         out.print(f"{', '.join(switched.applied.rolling)}: rolled out after {took(done)}", markup=False)
@@ -47,7 +50,8 @@ def _show(applied: Applied) -> bool:
         out.print(_line(change))
     later = sum(change.later for change in applied.changes)
     if later:
-        out.print(f"\n[yellow]{later} of these changes[/] (marked *) take effect only after a restart of the project")
+        what = "a change" if later == 1 else f"{later} changes"
+        out.print(f"\n[yellow]{what}[/] (marked *) will take effect when the project is started again")
     for warning in applied.warnings:
         out.print(f"\n[yellow]warning:[/] {escape(warning)}")
     if applied.rolling:

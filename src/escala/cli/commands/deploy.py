@@ -32,10 +32,10 @@ def deploy(
 
     The canary is the first new replica. It gets a share of the requests and is compared with the old replicas.
 
-    The rollout goes back if at least three of the canary's answers were errors, and its error rate is more than one
-    percentage point above that of the old replicas.
+    The rollout is rolled back if at least three of the canary's answers were errors, and its error rate is more than
+    one percentage point above that of the old replicas.
 
-    It also goes back if the canary took more than 1.5 times as long as the old replicas, and more than 10 ms longer.
+    It is also rolled back if the canary took more than 1.5 times as long as the old replicas, and over 10 ms longer.
     """
     tried = _canary(canary, watch)
     client = Client(open_project(file, settings))
@@ -51,5 +51,5 @@ def _canary(share: str | None, watch: str) -> Canary | None:
         return None
     number = re.fullmatch(r"(\d{1,2}(?:\.\d+)?)%?", share, re.ASCII)
     if number is None or float(number[1]) == 0:
-        raise ConfigError("escala deploy", [f"--canary {share}: expected a share below 100%, such as 10%"])
+        raise ConfigError("escala deploy", [f"--canary {share}: expected a share above 0% and below 100%, such as 10%"])
     return Canary(float(number[1]) / 100, seconds)

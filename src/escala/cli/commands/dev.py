@@ -27,7 +27,7 @@ _TIMES = 3
 def dev(file: File = None, settings: Settings = None, bind: Bind = None) -> None:
     """Run the project for development: one replica per service, replaced whenever a file of the project changes.
 
-    The section [dev] of escala.toml says which files count. Gateway, tokens, cache and jobs work as with `escala up`.
+    The table `dev` of escala.toml says which files count. Gateway, tokens, cache and jobs work as with `escala up`.
 
     If a new version cannot start, its traceback appears here, and the previous version continues to serve.
     """

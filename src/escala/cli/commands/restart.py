@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from escala.cli.support.console import out
-from escala.cli.support.operations import Timeout, Wait, steps, took
+from escala.cli.support.operations import Timeout, Wait, print_continues, steps, took
 from escala.cli.support.options import File, Settings, open_project
 from escala.control.client import Client
 from escala.control.messages import Roll
@@ -34,3 +34,5 @@ def roll(client: Client, request: Roll, *, wait: bool, timeout: float) -> None:
     if wait:
         done = client.follow(begun, timeout, steps())
         out.print(f"{', '.join(done.services)}: rolled out after {took(done)}", markup=False)
+    else:
+        print_continues(begun)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from escala.cli.support.console import out
-from escala.cli.support.operations import Timeout, Wait, took
+from escala.cli.support.operations import Timeout, Wait, print_continues, took
 from escala.cli.support.options import File, Settings, open_project
 from escala.control.client import Client
 from escala.control.messages import Scale
@@ -25,6 +25,8 @@ def scale(
     client = Client(open_project(file, settings))
     begun = [client.begin(Scale(service, count)) for service, count in counts.items()]
     if not wait:
+        for operation in begun:
+            print_continues(operation)
         return
     for operation, (service, count) in zip(begun, counts.items(), strict=True):
         done = client.follow(operation, timeout)

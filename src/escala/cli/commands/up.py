@@ -1,6 +1,8 @@
 """The command `escala up`."""
 
 import asyncio
+import json
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Annotated
@@ -26,13 +28,22 @@ Bind = Annotated[
 Output = Annotated[
     bool, typer.Option("--output/--no-output", help="Show the replicas' output here. It is logged in any case.")
 ]
+FromStdin = Annotated[bool, typer.Option("--settings-from-stdin", hidden=True)]
+"""Of `up --detach`: the settings are on standard input, a JSON list, since every user can read a command line."""
 
 
 def up(
-    file: File = None, settings: Settings = None, bind: Bind = None, detach: Detach = False, output: Output = True
+    file: File = None,
+    settings: Settings = None,
+    bind: Bind = None,
+    detach: Detach = False,
+    output: Output = True,
+    settings_from_stdin: FromStdin = False,
 ) -> None:
     """Start the project: engines, replicas, gateway. Ctrl-C lets requests in flight finish, then stops it."""
     chosen = [*(settings or ()), *([f"gateway.bind={bind}"] if bind else ())]
+    if settings_from_stdin:
+        chosen += json.loads(sys.stdin.read())
     start(open_project(file, chosen), chosen, detach=detach, echo=output)
 
 

@@ -1,5 +1,7 @@
 """Starts a supervisor in the background, in its own session, and watches it until it is open or has failed."""
 
+import contextlib
+import json
 import subprocess
 import sys
 import time
@@ -27,16 +29,19 @@ def start_detached(project: Project, settings: Sequence[str]) -> None:
         pass
     project.layout.create()
     output = project.layout.log / "up.log"
-    options = [word for setting in settings for word in ("--set", setting)]
+    escala = [sys.executable, "-P", "-m", "escala"]
     with output.open("wb") as target:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "escala", "up", "--no-output", "--file", str(project.file), *options],
+            [*escala, "up", "--no-output", "--settings-from-stdin", "--file", str(project.file)],
             cwd=project.root,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=target,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it says by itself why it ended
+        pipe.write(json.dumps(list(settings)).encode())  # not on its command line, which every user can read
     if not _follow(process, client, output):
         raise typer.Exit(process.returncode or 1)
     status = client.status()

@@ -29,3 +29,8 @@ def steps() -> Callable[[OperationStatus], None]:
 def took(status: OperationStatus) -> str:
     """Return how long an operation took, as text."""
     return format_duration((status.ended_at or time.time()) - status.started_at)
+
+
+def print_continues(status: OperationStatus) -> None:
+    """Say that an operation goes on, and how it is called."""
+    out.print(f"operation {status.id} ({status.kind}) continues; see `escala status`")

@@ -65,7 +65,8 @@ def backend(backend: Backend, topology: Topology, servers: Sequence[Server], con
     yield from _compression(routes)
     yield from rewrite(routes)
     yield from rewrite_back(routes)
-    yield "# Replicas; maxconn is balance.inflight, or the number of threads of a WSGI app"
+    limit = "websockets" if backend.name == websocket_backend(backend.service) else "inflight"
+    yield f"# Replicas; maxconn is balance.{limit}, or the number of threads of a WSGI app"
     for server in servers:
         endpoint = quoted(located(server.endpoint))
         yield f"server {server.name} {endpoint} {server_options(server, service, balance)}{_disabled(server)}"

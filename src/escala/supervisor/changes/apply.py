@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from escala.config.difference import Change, difference, without_restart
 from escala.control.messages import Applied
-from escala.errors import OperationRefused
+from escala.errors import ServiceBusy
 from escala.events import ConfigurationApplied, Emit
 from escala.gateway.haproxy.configuration import Configuration, Plan
 from escala.gateway.haproxy.membership import Membership
@@ -87,7 +87,13 @@ class ApplyOperation:
         self._locks = locks
         self._emit = emit
         self._connections = connections
-        self._applying = False
+        self._applying = ""
+        """The operation that is applying."""
+
+    def require_free(self) -> None:
+        """Raise ServiceBusy while another apply is under way."""
+        if self._applying:
+            raise ServiceBusy("the project", f"apply (operation {self._applying})")
 
     async def read(self) -> Proposal:
         """Read the project's file again, and compare it with what runs. Raises ConfigError."""
@@ -110,7 +116,7 @@ class ApplyOperation:
 
     async def run(self, operation: Operation) -> None:
         """Apply the file, and roll out the services whose replicas it changes."""
-        with self._alone(), ExitStack() as locked:
+        with self._alone(operation), ExitStack() as locked:
             operation.report("reading the file")
             proposal = await self.read()
             operation.services = sorted(proposal.touched)
@@ -167,11 +173,10 @@ class ApplyOperation:
             self._replicas.adopt(name, proposal.wanted)  # the same command, but timeouts may differ
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if self._applying:
-            raise OperationRefused("another apply is running; try again when it has finished")
-        self._applying = True
+    def _alone(self, operation: Operation) -> Iterator[None]:
+        self.require_free()
+        self._applying = operation.id
         try:
             yield
         finally:
-            self._applying = False
+            self._applying = ""

@@ -211,8 +211,7 @@ class ReplicaTable:
         await self._wait_first_of(service)
         mine = self.of(service)
         if not any(replica.serves for replica in mine):
-            words = mine[0].child.last_words() if mine else "it has no replica"
-            raise ReplicaNotReady(service, words)
+            raise ReplicaNotReady(service, mine[0].why_not() if mine else "it has no replica")
 
     async def stop_leaving(self) -> None:
         """Stop waiting for replicas that are leaving. They are stopped together with all other children."""
