@@ -51,9 +51,6 @@ class Applies:
         self.goes_on = asyncio.Event()
         self.goes_on.set()
 
-    def require_free(self) -> None:
-        pass
-
     async def run(self, operation: Operation) -> None:
         self.asked += 1
         await self.goes_on.wait()

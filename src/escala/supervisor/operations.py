@@ -36,7 +36,7 @@ from escala.supervisor.gateway.revocation_sync import RevocationSync, never_late
 from escala.supervisor.phase import Phase
 from escala.supervisor.replicas.autoscaler import Autoscaler
 from escala.supervisor.replicas.endpoints import MAX_REPLICAS
-from escala.supervisor.replicas.locks import ServiceLocks
+from escala.supervisor.replicas.locks import PROJECT, ServiceLocks
 from escala.supervisor.replicas.table import ReplicaTable
 
 _POLL_SECONDS = 0.05
@@ -134,7 +134,7 @@ class Operations:
             case Drain(replica, drained):
                 return self._drain(replica, drained)
             case Apply():
-                self._apply.require_free()
+                self._locks.require_free([PROJECT])
                 return [], self._apply.run
             case Roll(services, canary):
                 return self._roll(services, canary)
@@ -186,8 +186,7 @@ class Operations:
             raise UnknownReplica(replica, [each.name for each in self._replicas.all()])
         if found.leaving:
             raise OperationRefused(f"{replica} is already being removed")
-        with self._locks.hold([found.service], "draining"):
-            pass  # only to be refused while something else is under way
+        self._locks.require_free([found.service])
 
         async def work(operation: Operation) -> None:
             await self._replicas.drain(replica, drained)

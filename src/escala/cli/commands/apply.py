@@ -34,11 +34,13 @@ def apply(
         return
     now = switched.applied.rolling or not all(change.later for change in switched.applied.changes)
     out.print("\n[green]applied[/]" if now else "\nnothing else has changed")
-    if switched.applied.rolling and not wait:
-        print_continues(switched)
-    if switched.applied.rolling and wait:
+    if not switched.applied.rolling:
+        return
+    if wait:
         done = client.follow(switched, timeout, steps())
         out.print(f"{', '.join(switched.applied.rolling)}: rolled out after {took(done)}", markup=False)
+    else:
+        print_continues(switched)
 
 
 def _show(applied: Applied) -> bool:

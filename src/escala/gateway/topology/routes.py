@@ -16,6 +16,8 @@ class ResolvedRoute:
 
     name: str
     """The unique name shown to people: its path, preceded by its first host if it has hosts."""
+    where: str
+    """The route's own table in escala.toml."""
     service: str
     settings: RouteSettings
     policy: Policy
@@ -29,11 +31,6 @@ class ResolvedRoute:
     def split_to(self) -> str | None:
         """The service that gets a share of the requests."""
         return self.settings.split.service if self.settings.split else None
-
-    @property
-    def where(self) -> str:
-        """The route's own table in escala.toml."""
-        return BUILT_IN if self.service == PLATFORM else f"services.{self.service}.routes[{self.name}]"
 
     def reaches(self, service: str) -> bool:
         """Whether this route's requests may reach `service`."""
@@ -54,9 +51,9 @@ def sources_of(routes: Sequence[ResolvedRoute], key: str) -> str:
 def _resolve(config: Config, service: str, settings: RouteSettings) -> ResolvedRoute:
     found = config.effective(service, settings)
     name = "".join(found.policy.hosts[:1]) + settings.path
-    own = BUILT_IN if service == PLATFORM else f"services.{service}.routes[{name}]"
-    sources = {key: own if level == "route" else level for key, level in found.sources.items()}
-    return ResolvedRoute(name, service, settings, found.policy, sources)
+    where = BUILT_IN if service == PLATFORM else f"services.{service}.routes[{name}]"
+    sources = {key: where if level == "route" else level for key, level in found.sources.items()}
+    return ResolvedRoute(name, where, service, settings, found.policy, sources)
 
 
 def _pairs(config: Config) -> Iterator[tuple[str, RouteSettings]]:

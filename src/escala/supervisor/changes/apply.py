@@ -12,13 +12,12 @@ Nothing of the running project changes before the switch. If a step before it fa
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from escala.config.difference import Change, difference, without_restart
 from escala.control.messages import Applied
-from escala.errors import ServiceBusy
 from escala.events import ConfigurationApplied, Emit
 from escala.gateway.haproxy.configuration import Configuration, Plan
 from escala.gateway.haproxy.membership import Membership
@@ -26,7 +25,7 @@ from escala.project.project import Project
 from escala.supervisor.changes.operation_registry import Operation
 from escala.supervisor.changes.rollout_registry import RolloutRegistry
 from escala.supervisor.replicas.endpoints import Endpoints
-from escala.supervisor.replicas.locks import ServiceLocks
+from escala.supervisor.replicas.locks import PROJECT, ServiceLocks
 from escala.supervisor.replicas.table import ReplicaTable
 
 
@@ -87,13 +86,6 @@ class ApplyOperation:
         self._locks = locks
         self._emit = emit
         self._connections = connections
-        self._applying = ""
-        """The operation that is applying."""
-
-    def require_free(self) -> None:
-        """Raise ServiceBusy while another apply is under way."""
-        if self._applying:
-            raise ServiceBusy("the project", f"apply (operation {self._applying})")
 
     async def read(self) -> Proposal:
         """Read the project's file again, and compare it with what runs. Raises ConfigError."""
@@ -116,11 +108,12 @@ class ApplyOperation:
 
     async def run(self, operation: Operation) -> None:
         """Apply the file, and roll out the services whose replicas it changes."""
-        with self._alone(operation), ExitStack() as locked:
+        by = f"apply (operation {operation.id})"
+        with self._locks.hold([PROJECT], by), ExitStack() as locked:
             operation.report("reading the file")
             proposal = await self.read()
             operation.services = sorted(proposal.touched)
-            locked.enter_context(self._locks.hold(proposal.touched, f"apply (operation {operation.id})"))
+            locked.enter_context(self._locks.hold(proposal.touched, by))
             await self._switch(proposal, operation)
             operation.applied = proposal.applied
             operation.report("the gateway has switched to the new configuration")
@@ -130,9 +123,8 @@ class ApplyOperation:
 
     async def _switch(self, proposal: Proposal, operation: Operation) -> None:
         wanted = proposal.wanted
-        if not difference(
-            proposal.before.config, wanted.config
-        ):  # a value equal to its default may be set all the same
+        # Not ==: it takes a value that is set for equal to the same value by default.
+        if not difference(proposal.before.config, wanted.config):
             return
         Endpoints(wanted).require_sockets()
         operation.report("checking the new configuration")
@@ -171,12 +163,3 @@ class ApplyOperation:
         self._replicas.commit(proposal.wanted)
         for name in proposal.wanted.topology.services.keys() - set(proposal.rolling):
             self._replicas.adopt(name, proposal.wanted)  # the same command, but timeouts may differ
-
-    @contextmanager
-    def _alone(self, operation: Operation) -> Iterator[None]:
-        self.require_free()
-        self._applying = operation.id
-        try:
-            yield
-        finally:
-            self._applying = ""
