@@ -8,7 +8,6 @@ is replaced if that lasts (`hang_timeout`). HAProxy itself only checks that it c
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from escala.background import BackgroundLoop
@@ -76,7 +75,7 @@ class HealthWatch:
         if "silent" in answers:
             traffic = {(each.service, each.server): each for each in await self._membership.traffic()}
         known: dict[tuple[str, int], Health] = {}
-        changes: list[Callable[[], Awaitable[None]]] = []
+        changes: list[tuple[Replica, HealthState]] = []
         for replica, answer in zip(asked, answers, strict=True):
             if replica.child.pid is None:  # it has ended in the meantime
                 continue
@@ -86,11 +85,11 @@ class HealthWatch:
             patient = replica.hangs_after is None
             known[key] = found = judge(before, answer, counted, time.monotonic(), patient=patient)
             if found.state != replica.health:
-                changes.append(lambda replica=replica, state=found.state: self._change(replica, state))  # type: ignore[misc]
+                changes.append((replica, found.state))
             self._end_if_hung(replica, found)
         self._known = known
-        for change in changes:
-            await change()
+        for replica, state in changes:
+            await self._change(replica, state)
         return max(0.0, CHECK_SECONDS - (time.monotonic() - began))
 
     async def _change(self, replica: Replica, state: HealthState) -> None:
