@@ -117,7 +117,7 @@ class Client:
             response = connection.getresponse()
             answer = response.read()
         if response.status == 400:
-            raise ControlFailed(self._project.name, f"{_OTHER_VERSION} ({answer.decode(errors='replace')})")
+            raise ControlFailed(self._project.name, f"{_OTHER_VERSION} ({_refused(answer)})")
         if response.status >= 300:
             raise _refused(answer) or ControlFailed(
                 self._project.name, f"answered {response.status} to {method} {path}"
