@@ -5,7 +5,7 @@ If the supervisor dies, the next one reads the file and ends the processes that 
 
 import contextlib
 import os
-import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from escala.processes.records import Records
 from escala.project.atomic_write import write_atomically
 
 _STOP_SECONDS = 15.0
+_KILL_SECONDS = 5.0
 
 
 class Entry(msgspec.Struct):
@@ -66,15 +67,12 @@ class Registry:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(entry.stop_signal)
         _, alive = psutil.wait_procs([process for _, process in found], timeout=_STOP_SECONDS)
-        for process in alive:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        _kill(alive)
         stopped = [Leftover(entry.name, entry.pid) for entry, _ in found]
         for entry in self._read():  # their own children, which may outlive them
-            for pid in _rest_of_group(entry):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-                    stopped.append(Leftover(entry.name, pid))
+            rest = _rest_of_group(entry)
+            _kill(rest)
+            stopped += [Leftover(entry.name, process.pid) for process in rest]
         return stopped
 
     def save(self) -> None:
@@ -93,7 +91,17 @@ class Registry:
             write_atomically(self._path, content, durable=False)  # not durable: a power failure ends the processes too
 
 
-def _rest_of_group(entry: Entry) -> list[int]:
+def _kill(processes: list[psutil.Process]) -> None:
+    """Kill the processes, and wait until they have ended: a signal takes effect some time after it was sent."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    deadline = time.monotonic() + _KILL_SECONDS
+    while time.monotonic() < deadline and not all(has_ended(process.pid) for process in processes):
+        time.sleep(0.01)
+
+
+def _rest_of_group(entry: Entry) -> list[psutil.Process]:
     """Return the processes in the group that `entry` led.
 
     While a group has members, the kernel gives its id to no new process. If a process with the leader's id has another
@@ -105,5 +113,5 @@ def _rest_of_group(entry: Entry) -> list[int]:
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
             if os.getpgid(process.pid) == entry.pid and not has_ended(process.pid):
-                members.append(process.pid)
+                members.append(process)
     return members
