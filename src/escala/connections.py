@@ -5,9 +5,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from escala import cache, database
-from escala.cache import CacheSystem
+from escala.cache import CacheSystem, Limits
 from escala.database import Database
 from escala.environment import Environment
+from escala.units import parse_size
 
 
 @asynccontextmanager
@@ -15,8 +16,9 @@ async def running(environment: Environment | None = None) -> AsyncIterator[None]
     """Connect the database and the cache for a script or a test: ``async with escala.running(): ...``.
 
     `environment` gives the URLs of PostgreSQL and Valkey; by default it is read from the process's environment
-    variables. An engine without a URL stays unconnected, and using it raises NotConnected. The block receives no value
-    (None). Both connections are closed at its end.
+    variables. Without a URL of PostgreSQL, using the database raises NotConnected. Without one of Valkey, using a cache
+    raises NoValkey, but for those of the level "l1". The block receives no value (None). Both connections are closed at
+    its end.
 
     An engine that is down does not fail here: its first use does. Raises RuntimeError if the database or the cache is
     already connected in this process (`running` does not nest).
@@ -29,13 +31,21 @@ async def running(environment: Environment | None = None) -> AsyncIterator[None]
             stack.push_async_callback(pool.close)
             database.slot.fill(pool)
             stack.callback(database.slot.empty)
-        if environment.valkey:
-            system = CacheSystem(environment.valkey, environment.project, int(environment.cache_entries))
-            await system.open()
-            stack.push_async_callback(system.close)
-            cache.slot.fill(system)
-            stack.callback(cache.slot.empty)
+        system = CacheSystem(environment.valkey, environment.project, _limits(environment))
+        await system.open()
+        stack.push_async_callback(system.close)
+        cache.slot.fill(system)
+        stack.callback(cache.slot.empty)
         yield
+
+
+def _limits(environment: Environment) -> Limits:
+    return Limits(
+        entries=int(environment.cache_entries),
+        bytes=parse_size(environment.cache_bytes),
+        value=parse_size(environment.cache_value),
+        compress=parse_size(environment.cache_compress),
+    )
 
 
 @asynccontextmanager

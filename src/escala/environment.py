@@ -34,6 +34,12 @@ class Environment:
     """
     cache_entries: str = "10000"
     """ESCALA_CACHE__ENTRIES: the maximum number of entries in L1; 0 turns L1 off."""
+    cache_bytes: str = "64MiB"
+    """ESCALA_CACHE__BYTES: the maximum size of L1."""
+    cache_value: str = "4MiB"
+    """ESCALA_CACHE__VALUE: the maximum size of one value in Valkey, compressed."""
+    cache_compress: str = "4KiB"
+    """ESCALA_CACHE__COMPRESS: the size from which values in Valkey are compressed."""
     database_pool: str = "10"
     """ESCALA_DATABASE__POOL: the maximum number of connections to PostgreSQL."""
     data: str = ""
@@ -65,6 +71,9 @@ VARIABLES = {
     "audience": "ESCALA_AUTH__AUDIENCE",
     "public": "ESCALA_PUBLIC",
     "cache_entries": "ESCALA_CACHE__ENTRIES",
+    "cache_bytes": "ESCALA_CACHE__BYTES",
+    "cache_value": "ESCALA_CACHE__VALUE",
+    "cache_compress": "ESCALA_CACHE__COMPRESS",
     "database_pool": "ESCALA_DATABASE__POOL",
     "data": "ESCALA_DATA",
 }

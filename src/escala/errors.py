@@ -32,7 +32,13 @@
     ├── NotConnected                1  the library was used outside `escala.lifespan`
     ├── DatabaseUnavailable         1  PostgreSQL did not answer in time
     │   └── PoolExhausted
-    ├── CacheUnavailable            1  an invalidation could not be published
+    ├── NoValkey                    1  a cache needs Valkey, and the process has no URL of one
+    ├── CacheUnavailable            1  Valkey did not take an invalidation or a value
+    ├── ValueTooLarge               1  a value is larger than cache.value allows
+    ├── LoadTimedOut                1  a cached function took too long
+    ├── LoadCancelled               1  a cached function was cancelled from inside
+    ├── RecursiveLoad               1  a cached function asked for its own result
+    ├── CalledOnLoop                1  a plain cached function was called where it would block the event loop
     ├── InvalidToken                1
     ├── UnknownKey                  1
     └── TaskError                   1
@@ -355,6 +361,53 @@ class CacheUnavailable(EscalaError):
     """Valkey did not answer, so {action} could not be carried out; try again"""
 
     action: str
+
+
+@dataclass(eq=False)
+class NoValkey(EscalaError):
+    """the cache {cache} needs Valkey, and this process has no URL of one; set ESCALA_ENGINES__VALKEY__URL, or declare
+    the cache with levels="l1" """
+
+    cache: str
+
+
+@dataclass(eq=False)
+class ValueTooLarge(EscalaError):
+    """the value of {what} is too large to be kept ({size} bytes, at most {largest}); keep less, or raise cache.value in
+    escala.toml"""
+
+    what: str
+    size: int
+    largest: int
+
+
+@dataclass(eq=False)
+class LoadTimedOut(EscalaError):
+    """{what} did not return within {seconds:g} s; make it faster, or raise its timeout"""
+
+    what: str
+    seconds: float
+
+
+@dataclass(eq=False)
+class LoadCancelled(EscalaError):
+    """{what} was cancelled while its result was loaded; call it again"""
+
+    what: str
+
+
+@dataclass(eq=False)
+class RecursiveLoad(EscalaError):
+    """{what} asked for its own result while it was being loaded, with the same arguments; it would wait for ever"""
+
+    what: str
+
+
+@dataclass(eq=False)
+class CalledOnLoop(EscalaError):
+    """{what} is a plain function, and would block the event loop here; call it in a thread, or make it async"""
+
+    what: str
 
 
 @dataclass(eq=False)

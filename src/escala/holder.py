@@ -14,17 +14,18 @@ T = TypeVar("T")
 class ConnectionHolder(Generic[T]):
     def __init__(self, what: str) -> None:
         self._what = what
-        self._value: T | None = None
+        self.value: T | None = None
+        """The connection; None while there is none."""
 
     def fill(self, value: T) -> None:
-        if self._value is not None:
+        if self.value is not None:
             raise RuntimeError(f"{self._what} is already connected; `escala.running` cannot be nested")
-        self._value = value
+        self.value = value
 
     def empty(self) -> None:
-        self._value = None
+        self.value = None
 
     def get(self) -> T:
-        if self._value is None:
+        if self.value is None:
             raise NotConnected(self._what)
-        return self._value
+        return self.value

@@ -1,76 +1,177 @@
-"""L1: the cache level in the process. A dict with expiry and tags, which also remembers recent invalidations."""
+"""L1: the cache level in the process, bounded by entries and bytes.
 
+What is evicted is decided by S3-FIFO (Yang and others, "FIFO queues are all you need for cache eviction", SOSP 2023).
+New entries pass through a small queue, so what is asked for once leaves soon. What was asked for again goes on to the
+main queue, and so does what comes back soon after it was evicted. A hit only counts, it moves nothing.
+"""
+
+import math
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
 
-_REMEMBERED_TAGS = 10_000
+from escala.cache.counts import Counts
+
+_REMEMBERED = 10_000
+"""How many invalidated tags and keys are remembered for the sake of loads in progress."""
+_SMALL_PART = 0.1
+MAX_HITS = 3
+OVERHEAD = 700
+"""Bytes that an entry takes beside its value: its key, its tags and its places in the tables (measured)."""
 
 
-class Entry(NamedTuple):
-    value: Any
-    expires: float
-    """The expiry, on the clock of time.monotonic()."""
-    tags: tuple[str, ...]
+class Entry:
+    """A value in L1. `payload` is set if each caller gets a copy of its own, decoded from it.
+
+    `refresh_at` is when a new value is to be loaded. The value is fresh until `fresh_until`. It may be returned until
+    `stale_until` while a new one is loaded, and until `error_until` if that fails. All are times of time.monotonic().
+    """
+
+    __slots__ = (
+        "counts",
+        "decode",
+        "error_until",
+        "field",
+        "fresh_until",
+        "hits",
+        "home",
+        "key",
+        "payload",
+        "places",
+        "refresh_at",
+        "stale_until",
+        "tags",
+        "value",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        key: str,
+        tags: tuple[str, ...],
+        value: Any,
+        payload: bytes | None,
+        decode: Callable[[bytes], Any],
+        weight: int,
+        counts: Counts,
+        field: str = "",
+    ) -> None:
+        self.key = key
+        self.tags = tags
+        self.value = value
+        self.payload = payload
+        self.decode = decode
+        self.weight = weight + OVERHEAD
+        self.counts = counts
+        self.field = field
+        """The declared type of the value, as in `l2.Address`."""
+        self.refresh_at = self.fresh_until = self.stale_until = self.error_until = math.inf
+        self.hits = 0
+        self.home: L1 | None = None
+        self.places: list[Hashable] = []
+        """The keys under which `L1.calls` has this entry."""
+
+    @property
+    def usable_until(self) -> float:
+        return max(self.fresh_until, self.stale_until, self.error_until)
+
+    def read(self) -> Any:
+        return self.value if self.payload is None else self.decode(self.payload)
 
 
 class L1:
-    """Holds at most `size` entries and drops the least recently used one first. It starts switched off.
+    """Holds at most `size` entries of at most `room` bytes together. It starts switched off.
 
-    Not thread-safe: it belongs to one event loop. Invalidations are numbered; a ticket is such a number.
+    It belongs to one event loop; other threads may only read `calls`. Invalidations are numbered; a ticket is such a
+    number. `trusted_until` is how long entries may be returned without news from Valkey.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, room: int, calls: dict[Hashable, Entry] | None = None) -> None:
         self._size = size
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._room = room
+        self._entries: dict[str, Entry] = {}
+        self._small: OrderedDict[str, Entry] = OrderedDict()
+        self._main: OrderedDict[str, Entry] = OrderedDict()
+        self._ghosts: OrderedDict[str, None] = OrderedDict()
+        """Keys that were evicted from the small queue a short while ago."""
         self._keys_of: defaultdict[str, set[str]] = defaultdict(set)
         self._invalidated: dict[str, int] = {}
         self._now = 0
         self._floor = 0
+        self.calls: dict[Hashable, Entry] = {} if calls is None else calls
+        """Entries by the arguments of a call, where these need no encoding to be told apart."""
+        self.bytes = 0
+        self.evictions = 0
         self.on = False
+        self.trusted_until = -math.inf
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def largest(self) -> int:
+        """The number of bytes above which a value is not kept."""
+        return self._room // 8
 
     def ticket(self) -> int:
         """Return the number of the latest invalidation. Take a ticket before loading a value, and pass it to `put`."""
         return self._now
 
     def get(self, key: str) -> Entry | None:
+        """Return the entry, fresh or not. An entry that may no longer be returned at all is dropped."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if entry.expires <= time.monotonic():
-            self._drop(key)
+        if entry.usable_until <= time.monotonic():
+            self._drop(entry)
             return None
-        self._entries.move_to_end(key)
+        if entry.hits < MAX_HITS:
+            entry.hits += 1
         return entry
 
-    def put(self, key: str, entry: Entry, ticket: int) -> bool:
-        """Keep `entry` unless one of its tags was invalidated after `ticket`; return whether it was kept."""
-        if not self.on or not self._size or not self.is_current(entry.tags, ticket):
+    def put(self, entry: Entry, ticket: int) -> bool:
+        """Keep `entry` unless its key or a tag of it was invalidated after `ticket`; return whether it was kept."""
+        if not self.on or not self._size or not self.is_current((entry.key, *entry.tags), ticket):
             return False
-        self._drop(key)
-        self._entries[key] = entry
+        if entry.weight - OVERHEAD > self.largest:
+            return False
+        if old := self._entries.get(entry.key):
+            self._drop(old)
+        self._entries[entry.key] = entry
+        entry.home = self
         for tag in entry.tags:
-            self._keys_of[tag].add(key)
-        if len(self._entries) > self._size:
-            self._drop(next(iter(self._entries)))
+            self._keys_of[tag].add(entry.key)
+        self.bytes += entry.weight
+        if entry.key in self._ghosts:
+            del self._ghosts[entry.key]
+            self._main[entry.key] = entry
+        else:
+            self._small[entry.key] = entry
+        while len(self._entries) > self._size or self.bytes > self._room:
+            self._evict()
         return True
 
-    def is_current(self, tags: Iterable[str], ticket: int) -> bool:
-        """Return whether a value loaded from `ticket` on is still valid: no tag of it was invalidated since."""
-        return ticket >= self._floor and all(self._invalidated.get(tag, 0) <= ticket for tag in tags)
+    def remember_call(self, call: Hashable, entry: Entry) -> None:
+        """Let `calls` lead to an entry that is kept, until it is dropped."""
+        if entry.home is self and len(entry.places) < 8 and entry.key in self._entries:
+            entry.places.append(call)
+            self.calls[call] = entry
 
-    def invalidate(self, tags: Iterable[str]) -> None:
-        """Drop the entries with any of `tags`. Loads of such entries that began before now will be refused."""
+    def is_current(self, names: Iterable[str], ticket: int) -> bool:
+        """Return whether a value loaded from `ticket` on is still valid: none of its names was invalidated since."""
+        return ticket >= self._floor and all(self._invalidated.get(name, 0) <= ticket for name in names)
+
+    def invalidate(self, names: Iterable[str]) -> None:
+        """Drop the entries with any of these keys and tags. Loads that began before now will be refused."""
         self._now += 1
-        for tag in tags:
-            self._invalidated[tag] = self._now
-            for key in tuple(self._keys_of.get(tag, ())):
-                self._drop(key)
-        if len(self._invalidated) > _REMEMBERED_TAGS:  # forget all, and refuse all loads in progress
+        for name in names:
+            self._invalidated[name] = self._now
+            if entry := self._entries.get(name):
+                self._drop(entry)
+            for key in tuple(self._keys_of.get(name, ())):
+                self._drop(self._entries[key])
+        if len(self._invalidated) > _REMEMBERED:  # forget all, and refuse all loads in progress
             self._invalidated.clear()
             self._floor = self._now
 
@@ -83,17 +184,51 @@ class L1:
         """Drop all entries, and store none until switched on again."""
         self._now += 1
         self._floor = self._now
-        self._entries.clear()
-        self._keys_of.clear()
-        self._invalidated.clear()
+        for entry in self._entries.values():
+            _end(entry)
+        tables = (self._entries, self._small, self._main, self._ghosts, self._keys_of, self._invalidated, self.calls)
+        for table in tables:
+            table.clear()
+        self.bytes = 0
         self.on = False
+        self.trusted_until = -math.inf
 
-    def _drop(self, key: str) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is None:
-            return
+    def _evict(self) -> None:
+        """Take the oldest entry of a queue. It stays, further back, if it was asked for since it came there."""
+        if len(self._small) > max(1, self._size * _SMALL_PART) or not self._main:
+            key, entry = self._small.popitem(last=False)
+            if entry.hits:
+                entry.hits = 0
+                self._main[key] = entry
+                return
+            self._ghosts[key] = None
+            if len(self._ghosts) > self._size:
+                self._ghosts.popitem(last=False)
+        else:
+            key, entry = self._main.popitem(last=False)
+            if entry.hits:
+                entry.hits -= 1
+                self._main[key] = entry
+                return
+        self.evictions += 1
+        self._drop(entry)
+
+    def _drop(self, entry: Entry) -> None:
+        del self._entries[entry.key]
+        self._small.pop(entry.key, None)
+        self._main.pop(entry.key, None)
+        self.bytes -= entry.weight
+        for call in entry.places:
+            self.calls.pop(call, None)
         for tag in entry.tags:
             keys = self._keys_of[tag]
-            keys.discard(key)
+            keys.discard(entry.key)
             if not keys:
                 del self._keys_of[tag]
+        _end(entry)
+
+
+def _end(entry: Entry) -> None:
+    """Let nobody who has found a dropped entry in `calls` take it for a fresh one."""
+    entry.home = None
+    entry.refresh_at = -math.inf

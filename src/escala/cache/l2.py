@@ -4,90 +4,204 @@ Every tag has a *generation*: a random value under a key of its own. An entry st
 before its value was loaded. The entry is valid while the tags still have those generations. Invalidating a tag gives it
 a new generation. That is one write, however many entries have the tag. A value whose load began before that write can
 never be served again. If Valkey evicts or loses a generation, the tag gets a new one, so its entries become invalid.
+
+An entry is a hash with a field for each type of value (`Codec.fingerprint`), so that the versions of a rolling deploy
+do not overwrite each other's values. A field holds the expiry in milliseconds since the epoch by Valkey's clock
+(8 octets, big-endian), the generations (8 octets each, in the order of the tags), an octet that says whether the rest
+is compressed, and the value in MessagePack.
+
+A *lock* gives one process the right to load an entry. Its token is the fence: only its holder may write the entry.
 """
 
-import time
-import uuid
+import os
+import struct
+import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import msgspec
-import valkey.asyncio
 
-_GENERATION_SECONDS = 7 * 86400
-"""How long a generation is kept. It must be longer than MAX_TTL."""
+from escala.cache.link import Link, message
+from escala.cache.policy import MAX_LIFE
+from escala.cache.wire import Wire
 
-MAX_TTL = 86400.0
-"""The maximum lifetime of an entry, in seconds."""
+LOCK_SECONDS = 3.0
+"""How long a lock is held after its holder was last heard of."""
+_GENERATION_SECONDS = int(7 * MAX_LIFE)
+_HEAD = struct.Struct(">Q")
+_GENERATION = 8
+_PLAIN, _ZLIB = b"\0", b"\1"
 
 
-class Stored(msgspec.Struct, array_like=True):
-    expires: float
-    """Seconds since the epoch."""
-    generations: list[bytes]
+@dataclass(frozen=True)
+class Address:
+    """Where an entry is: its name, its tags, and the field for the declared type of value.
+
+    `listed` tells that the tags are stored with the entry, because who reads it does not know them.
+    """
+
+    name: str
+    tags: tuple[str, ...]
+    field: str
+    listed: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
     payload: bytes
-
-
-class Reading(NamedTuple):
-    """The result of a read, with the generations that a following write must pass."""
-
-    payload: bytes | None
     seconds_left: float
-    generations: list[bytes]
+    tags: tuple[str, ...]
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Stored)
+@dataclass(frozen=True)
+class Right:
+    """The right to load an entry, and the generations from before the load. `found` is an entry that is there now."""
+
+    token: bytes
+    generations: tuple[bytes, ...]
+    found: Found | None
 
 
 class L2:
-    def __init__(self, client: valkey.asyncio.Valkey, prefix: str) -> None:
-        self._client = client
-        self._prefix = prefix
-        self.channel = f"{prefix}:invalidated"
+    """Raises one of `wire.FAILURES` where Valkey does not answer or refuses a command."""
 
-    async def read(self, key: str, tags: Sequence[str]) -> Reading:
-        """Return the tags' generations, and the entry if it is readable, current and not expired."""
-        stored, *generations = await self._client.mget(self._entry(key), *map(self._tag, tags))
-        if None in generations:
-            generations = await self._begin(tags)
-        elif stored is not None:
-            entry = self._decode(stored)
-            if entry is not None and entry.generations == generations:
-                left = entry.expires - time.time()
-                if left > 0:
-                    return Reading(entry.payload, left, generations)
-        return Reading(None, 0.0, generations)
+    def __init__(self, link: Link, prefix: str, compress_from: int, largest: int) -> None:
+        self._link = link
+        self._prefix = prefix.encode()
+        self._compress_from = compress_from
+        self.largest = largest
 
-    async def write(self, key: str, payload: bytes, generations: list[bytes], ttl: float) -> None:
-        stored = _encoder.encode(Stored(time.time() + ttl, generations, payload))
-        await self._client.set(self._entry(key), stored, px=max(1, int(ttl * 1000)))
+    @property
+    def available(self) -> bool:
+        return self._link.wire is not None
 
-    async def invalidate(self, tags: Sequence[str]) -> None:
-        """Give `tags` new generations and notify every replica, in one transaction."""
-        async with self._client.pipeline(transaction=True) as pipeline:
-            for tag in tags:
-                pipeline.set(self._tag(tag), uuid.uuid4().bytes, ex=_GENERATION_SECONDS)
-            pipeline.publish(self.channel, _encoder.encode(list(tags)))
-            await pipeline.execute()
+    async def read(self, address: Address) -> Found | None:
+        """Return the entry if it is readable, current and not expired."""
+        if address.listed:
+            stored, names, *generations = await self._wire.run(
+                "read", [self._key(address.name)], self._prefix, address.field
+            )
+            return self._open(stored, generations, _names(names))
+        stored, generations = await self._wire.calls(
+            [("HGET", self._key(address.name), address.field), ("MGET", *map(self._key, address.tags))]
+        )
+        return self._open(stored, generations, address.tags)
 
-    async def _begin(self, tags: Sequence[str]) -> list[bytes]:
-        """Return the generations of `tags`; create those that are missing."""
-        async with self._client.pipeline(transaction=True) as pipeline:
-            for tag in tags:
-                pipeline.set(self._tag(tag), uuid.uuid4().bytes, ex=_GENERATION_SECONDS, nx=True)
-            pipeline.mget(*map(self._tag, tags))
-            *_, generations = await pipeline.execute()
-        return list(generations)
+    async def begin(self, address: Address) -> Right | float:
+        """Take the right to load an entry; return it, or the number of seconds for which another process has it."""
+        token = os.urandom(16)
+        won, *rest = await self._wire.run(
+            "begin",
+            [self._lock(address.name), *map(self._key, (address.name, *address.tags))],
+            token,
+            int(LOCK_SECONDS * 1000),
+            os.urandom(_GENERATION),
+            _GENERATION_SECONDS,
+            address.field,
+        )
+        if not won:
+            return max(0.0, int(rest[0]) / 1000)
+        stored, *generations = rest
+        return Right(token, tuple(generations), self._open(stored, generations, address.tags))
 
-    def _decode(self, stored: bytes) -> Stored | None:
-        try:
-            return _decoder.decode(stored)
-        except msgspec.MsgspecError:
+    async def renew(self, name: str, right: Right) -> bool:
+        """Keep a right for another LOCK_SECONDS; return whether it was still held."""
+        keys = [self._lock(name)]
+        return bool(await self._wire.run("renew", keys, right.token, int(LOCK_SECONDS * 1000)))
+
+    async def release(self, name: str, right: Right) -> None:
+        """Give a right back without a value."""
+        told = message(released=[name])
+        await self._wire.run("release", [self._lock(name)], right.token, self._link.channel, told)
+
+    async def write(self, address: Address, payload: bytes, seconds: float, right: Right | None = None) -> bool:
+        """Store a value for `seconds`; return whether it was stored.
+
+        With a `right`, the value is stored if the right is still held. Without one, it is stored in any case, and no
+        load in progress may overwrite it.
+        """
+        return bool(
+            await self._wire.run(
+                "write",
+                [self._lock(address.name), *map(self._key, (address.name, *address.tags))],
+                right.token if right else b"",
+                address.field,
+                _HEAD.pack(int((self._link.server_time() + seconds) * 1000)),
+                self._body(payload),
+                max(1, int(seconds * 1000)),
+                os.urandom(_GENERATION),
+                _GENERATION_SECONDS,
+                msgspec.json.encode(address.tags) if address.listed else b"",
+                *(right.generations if right else ()),
+            )
+        )
+
+    async def invalidate(self, tags: Sequence[str], names: Sequence[str] = ()) -> None:
+        """Give `tags` new generations and delete the entries `names`, in one step. Every process is told."""
+        keys = [*map(self._key, tags), *map(self._key, names), *map(self._lock, names)]
+        await self._wire.run(
+            "invalidate",
+            keys,
+            len(tags),
+            len(names),
+            os.urandom(_GENERATION),
+            _GENERATION_SECONDS,
+            self._link.channel,
+            message(invalidated=[*tags, *names]),
+        )
+
+    @property
+    def _wire(self) -> Wire:
+        if self._link.wire is None:
+            raise ConnectionError("Valkey is unavailable")
+        return self._link.wire
+
+    def is_oversized(self, payload: bytes) -> bool:
+        """Whether a value is too large to be stored."""
+        return len(payload) > self.largest and len(self._body(payload)) > self.largest
+
+    def _body(self, payload: bytes) -> bytes:
+        if len(payload) >= self._compress_from:
+            compressed = zlib.compress(payload, 1)
+            if len(compressed) < len(payload):
+                return _ZLIB + compressed
+        return _PLAIN + payload
+
+    def _open(self, stored: object, generations: Sequence[bytes | None], tags: tuple[str, ...]) -> Found | None:
+        """Return what is stored in an entry's field; None if it is not valid, or was not written by this version."""
+        start = _HEAD.size + len(generations) * _GENERATION
+        if not isinstance(stored, bytes) or len(stored) <= start or None in generations:
             return None
+        if stored[_HEAD.size : start] != b"".join(generations):  # type: ignore[arg-type]
+            return None
+        left = _HEAD.unpack_from(stored)[0] / 1000 - self._link.server_time()
+        payload = _unpacked(stored[start:])
+        return Found(payload, left, tags) if payload is not None and left > 0 else None
 
-    def _entry(self, key: str) -> str:
-        return f"{self._prefix}:e:{key}"
+    def _key(self, name: str) -> bytes:
+        return self._prefix + _encoded(name)
 
-    def _tag(self, tag: str) -> str:
-        return f"{self._prefix}:t:{tag}"
+    def _lock(self, name: str) -> bytes:
+        return self._prefix + b"l:" + _encoded(name)
+
+
+def _unpacked(body: bytes) -> bytes | None:
+    if body[:1] == _PLAIN:
+        return body[1:]
+    if body[:1] == _ZLIB:
+        try:
+            return zlib.decompress(body[1:])
+        except zlib.error:
+            return None
+    return None
+
+
+def _names(listed: bytes | None) -> tuple[str, ...]:
+    try:
+        return msgspec.json.decode(listed or b"", type=tuple[str, ...])
+    except msgspec.MsgspecError:
+        return ()
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode(errors="surrogatepass")

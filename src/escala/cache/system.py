@@ -1,76 +1,436 @@
-"""Both levels of the cache in one process, and their shared connection to Valkey."""
+"""The cache of one process: both levels, the link to Valkey, and the order in which they are asked."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
+import contextlib
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
-import valkey.asyncio
-from valkey.exceptions import ValkeyError
-
-from escala.cache.coherence import Listener
-from escala.cache.l1 import L1
-from escala.cache.l2 import L2
-from escala.errors import CacheUnavailable
+from escala.background import BackgroundLoop
+from escala.cache.codec import Codec
+from escala.cache.connect import Connector
+from escala.cache.counts import Counts
+from escala.cache.l1 import L1, Entry
+from escala.cache.l2 import L2, LOCK_SECONDS, Address, Found, Right
+from escala.cache.link import Link
+from escala.cache.loads import Load, Lookup, Source, limited
+from escala.cache.policy import Policy
+from escala.cache.wire import FAILURES
+from escala.database import after_commit
+from escala.errors import CacheUnavailable, NoValkey, RecursiveLoad, ValueTooLarge
 from escala.holder import ConnectionHolder
 
-_VALKEY_SECONDS = 1.0
+DEGRADED_SECONDS = 1.0
+"""How long a value lives in L1 while Valkey is unavailable."""
 _INVALIDATE_TRIES = 3
-UNREACHABLE = (OSError, TimeoutError, ValkeyError)
-"""The exceptions that a request to Valkey raises while Valkey is unavailable."""
+_REFRESH_AGAIN = 1.0
+"""Seconds after which a refresh that failed is tried again."""
+_DECODED = 4
+"""How much larger than its MessagePack a decoded value is in memory, about (measured)."""
+
+log = logging.getLogger("escala.cache")
 
 
-class Load(NamedTuple):
-    """A load in progress. Later callers wait for it too, unless one of its tags has been invalidated since."""
+@dataclass(frozen=True)
+class Limits:
+    entries: int = 10_000
+    """The maximum number of entries in L1; 0 turns L1 off."""
+    bytes: int = 64 * 1024**2
+    """The maximum size of L1."""
+    value: int = 4 * 1024**2
+    """The maximum size of a value in Valkey, compressed."""
+    compress: int = 4 * 1024
+    """The size from which values in Valkey are compressed."""
 
-    task: asyncio.Task[Any]
-    tags: tuple[str, ...]
-    ticket: int
+
+class Ticket(NamedTuple):
+    """The L1 that a value is meant for, and the number of its latest invalidation before the value was loaded."""
+
+    l1: L1
+    number: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One lookup: where the entry is, how its value is encoded, what is wanted, and how the value is loaded."""
+
+    cache: str
+    address: Address
+    codec: Codec
+    policy: Policy
+    loader: Callable[[], Awaitable[Any]]
+    words: str
+    """What is looked up, in words."""
 
 
 class CacheSystem:
-    """Both cache levels of one process, shared by all its `Cache` objects."""
+    """Both cache levels of one process, shared by all its `Cache` objects. It belongs to one event loop.
 
-    def __init__(self, url: str, project: str, entries: int) -> None:
-        self._client: valkey.asyncio.Valkey = valkey.asyncio.Valkey.from_url(
-            url, socket_timeout=_VALKEY_SECONDS, socket_connect_timeout=_VALKEY_SECONDS
-        )
-        # Values are always bytes, even if the URL asks for decoded responses.
-        self._client.connection_pool.connection_kwargs["decode_responses"] = False
-        self.l1 = L1(entries)
-        self.l2 = L2(self._client, f"escala:{project}")
-        self._listener = Listener(self._client, self.l2.channel, self.l1)
+    Without a URL there is only L1, for caches that ask for no more.
+    """
+
+    def __init__(self, url: str, project: str, limits: Limits = Limits()) -> None:
+        self.calls: dict[Any, Entry] = {}
+        """The entries of both L1, by the arguments of calls: see `L1.calls`."""
+        self.shared = L1(limits.entries, limits.bytes, self.calls)
+        """L1 of what is in Valkey too. It is on while the link is up."""
+        self.alone = L1(limits.entries, limits.bytes, self.calls)
+        """L1 of what is nowhere else: caches of the level "l1", and what was loaded while the link is down."""
+        self.counts: defaultdict[str, Counts] = defaultdict(Counts)
         self.loads: dict[str, Load] = {}
-        self.counts: Counter[str] = Counter()
-        """The number of lookups that each source answered: l1, l2, loader."""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._rights: dict[str, Right] = {}
+        self._errors: dict[str, tuple[float, Exception]] = {}
+        self._renewing = BackgroundLoop("renewal of cache locks", self._renew)
+        prefix = f"escala:{{{project}}}:"
+        self._link = Link(Connector(url), prefix, self) if url else None
+        self._l2 = L2(self._link, prefix, limits.compress, limits.value) if self._link else None
 
     @property
     def connected(self) -> bool:
-        """Whether Valkey answers. While it does not, lookups go straight to the loader."""
-        return self.l1.on
+        """Whether Valkey answers. While it does not, lookups go to the loader, and its values live for a second."""
+        return self.shared.on
 
     async def open(self) -> None:
-        await self._listener.start()
+        self.loop = asyncio.get_running_loop()
+        self.alone.switch_on()
+        self.alone.trusted_until = math.inf
+        if self._link is not None:
+            await self._link.start()
+            self._renewing.start()
 
     async def close(self) -> None:
-        await self._listener.stop()
-        await self._client.aclose()
+        await self._renewing.stop()
+        if self._link is not None:
+            await self._link.stop()
+        self.shared.switch_off()
+        self.alone.switch_off()
 
-    async def invalidate(self, tags: Sequence[str]) -> None:
-        """Invalidate every value that has any of `tags`.
+    # What the link says.
 
-        Raises CacheUnavailable if Valkey does not accept the invalidation after several tries.
+    def link_up(self) -> None:
+        self.shared.switch_on()
+
+    def link_down(self) -> None:
+        self.shared.switch_off()
+
+    def trusted(self, until: float) -> None:
+        self.shared.trusted_until = until
+
+    def changed(self, names: Iterable[str]) -> None:
+        self.shared.invalidate(names)
+
+    def all_changed(self) -> None:
+        trusted = self.shared.trusted_until
+        self.shared.switch_on()
+        self.shared.trusted_until = trusted
+
+    # What callers ask.
+
+    async def lookup(self, request: Request) -> tuple[Lookup[Any], Entry | None]:
+        """Return the value, from the first level that has it or from the loader, and its entry in L1, if it has one.
+
+        Raises every exception of the loader, LoadTimedOut, LoadCancelled and RecursiveLoad.
         """
-        for _ in range(_INVALIDATE_TRIES):
-            try:
-                await self.l2.invalidate(tags)
-            except UNREACHABLE as error:
-                failure = error
+        old, source = await self._find(request)
+        if old is not None and time.monotonic() < old.refresh_at:
+            return self._answer(request, old, source), old
+        try:
+            found = await self._new(request, old)
+        except RecursiveLoad:
+            raise
+        except Exception as error:
+            if old is None or time.monotonic() >= old.error_until:
+                raise
+            log.warning("%s: %s: %s; the old value is returned", request.words, type(error).__name__, error)
+            found = None
+        if found is None:
+            assert old is not None
+            return self._answer(request, old, source), None
+        self._count(request, found.source)
+        return found, self._in_l1(request)
+
+    def _answer(self, request: Request, entry: Entry, source: Source) -> Lookup[Any]:
+        stale = time.monotonic() >= entry.fresh_until
+        self._count(request, source)
+        entry.counts.stale += stale
+        return Lookup(entry.read(), source, stale)
+
+    def _count(self, request: Request, source: Source) -> None:
+        counts = self.counts[request.cache]
+        setattr(counts, source, getattr(counts, source) + 1)
+
+    async def _find(self, request: Request) -> tuple[Entry | None, Source]:
+        """Return the entry of the first level that has one, fresh or not."""
+        l2 = self._l2_of(request)
+        entry = self._in_l1(request)
+        if entry is not None or l2 is None or not l2.available:
+            return entry, "l1"
+        if request.address.name in self.loads and not request.policy.extra:
+            return None, "l2"  # it is being loaded because it is not there
+        return await self._in_l2(request, l2), "l2"
+
+    async def peek(self, request: Request) -> Lookup[Any] | None:
+        """Return the value if a level has a fresh one. Nothing is loaded."""
+        entry, source = await self._find(request)
+        if entry is None or time.monotonic() >= entry.fresh_until:
+            return None
+        return self._answer(request, entry, source)
+
+    async def peek_many(self, requests: Sequence[Request]) -> list[Lookup[Any] | None]:
+        """`peek` for several requests, in one exchange with Valkey."""
+        return await asyncio.gather(*map(self.peek, requests))
+
+    async def store(self, request: Request, value: Any) -> None:
+        """Store a value, whatever is in progress.
+
+        Raises CacheUnavailable if Valkey does not take it, ValueTooLarge, and TypeError if it cannot be encoded.
+        """
+        l2 = self._l2_of(request)
+        payload, kept = request.codec.encode(value)
+        fresh = request.policy.lifetime(value)
+        name = request.address.name
+        if l2 is not None:
+            if l2.is_oversized(payload):
+                raise ValueTooLarge(request.words, len(payload), l2.largest)
+            await self._insist(lambda: l2.write(request.address, payload, fresh + request.policy.extra), request.words)
+        for l1 in (self.shared, self.alone):
+            l1.invalidate([name])
+        if l2 is None:
+            self._keep(request, request.address.tags, payload, kept, fresh, self._ticket(request))
+
+    async def invalidate(self, cache: str, tags: Sequence[str], names: Sequence[str] = (), *, alone: bool) -> None:
+        """Invalidate every value that has any of `tags`, and the entries `names`: now, or when a transaction has ended.
+
+        `alone` tells that the cache is in this process only. Raises CacheUnavailable if Valkey does not accept the
+        invalidation after several tries.
+        """
+        work = partial(self._invalidate, cache, tags, names, alone=alone)
+        if not after_commit(work):
+            await work()
+
+    async def _invalidate(self, cache: str, tags: Sequence[str], names: Sequence[str], *, alone: bool) -> None:
+        self.counts[cache].invalidations += 1
+        if not alone:
+            l2 = self._connected_l2(cache)
+            words = f"the invalidation of {', '.join(name.partition(':')[2] for name in (*tags, *names))}"
+            await self._insist(lambda: l2.invalidate(tags, names), words)
+        for l1 in (self.shared, self.alone):
+            l1.invalidate([*tags, *names])
+        for name in names:
+            self._errors.pop(name, None)
+        if tags:
+            self._errors.clear()
+
+    async def _insist(self, write: Callable[[], Awaitable[Any]], words: str) -> None:
+        for attempt in range(_INVALIDATE_TRIES):
+            if attempt:
                 await asyncio.sleep(0.1)
+            try:
+                await write()
+            except FAILURES as error:
+                failure = error
             else:
-                self.l1.invalidate(tags)
                 return
-        raise CacheUnavailable(f"the invalidation of {', '.join(tags)}") from failure
+        raise CacheUnavailable(words) from failure
+
+    def _l2_of(self, request: Request) -> L2 | None:
+        return self._connected_l2(request.cache) if request.policy.uses_l2 else None
+
+    def _connected_l2(self, cache: str) -> L2:
+        if self._l2 is None:
+            raise NoValkey(cache)
+        return self._l2
+
+    def _home(self, request: Request) -> L1:
+        return self.shared if request.policy.uses_l2 and self.shared.on else self.alone
+
+    def _ticket(self, request: Request) -> Ticket:
+        home = self._home(request)
+        return Ticket(home, home.ticket())
+
+    def _in_l1(self, request: Request) -> Entry | None:
+        if not request.policy.uses_l1:
+            return None
+        home = self._home(request)
+        if time.monotonic() >= home.trusted_until:
+            return None
+        entry = home.get(request.address.name)
+        return entry if entry is not None and entry.field == request.address.field else None
+
+    async def _in_l2(self, request: Request, l2: L2) -> Entry | None:
+        ticket = self._ticket(request)
+        try:
+            found = await l2.read(request.address)
+        except FAILURES:
+            return None
+        return self._entry_of(request, found, ticket) if found is not None else None
+
+    def _entry_of(self, request: Request, found: Found, ticket: Ticket) -> Entry | None:
+        """Keep what was found in Valkey. What this version cannot read is a miss."""
+        try:
+            value = request.codec.decode(found.payload)
+        except (ValueError, TypeError, LookupError):  # msgspec's and pydantic's errors are ValueErrors
+            return None
+        fresh = found.seconds_left - request.policy.extra
+        return self._keep(request, found.tags, found.payload, value, fresh, ticket)
+
+    def _keep(
+        self, request: Request, tags: tuple[str, ...], payload: bytes, value: Any, fresh: float, ticket: Ticket
+    ) -> Entry:
+        """Return an entry with a value that is fresh for so many seconds. Put it into L1 if that is wanted."""
+        policy, codec = request.policy, request.codec
+        copied = policy.copy if policy.copy is not None else not codec.immutable
+        entry = Entry(
+            request.address.name,
+            tags,
+            None if copied else value,
+            payload if copied else None,
+            codec.decode,
+            len(payload) if copied or codec.immutable else len(payload) * _DECODED,
+            self.counts[request.cache],
+            request.address.field,
+        )
+        now = time.monotonic()
+        entry.fresh_until = now + fresh
+        entry.stale_until = entry.fresh_until + policy.stale
+        entry.error_until = entry.fresh_until + policy.stale_if_error
+        entry.refresh_at = entry.fresh_until - policy.ttl * (1 - policy.early)
+        if policy.uses_l2 and ticket.l1 is self.alone:
+            entry.fresh_until = min(entry.fresh_until, now + DEGRADED_SECONDS)
+            entry.stale_until = entry.error_until = entry.fresh_until
+            entry.refresh_at = min(entry.refresh_at, entry.fresh_until)
+        if policy.uses_l1:
+            ticket.l1.put(entry, ticket.number)
+        return entry
+
+    async def _new(self, request: Request, old: Entry | None) -> Lookup[Any] | None:
+        """Return a new value; None if the caller is to take the old one, and a new one is being loaded."""
+        name = request.address.name
+        if kept := self._errors.get(name):
+            if time.monotonic() < kept[0]:
+                raise kept[1]
+            del self._errors[name]
+        load = self.loads.get(name)
+        if load is None or not self._is_current(request, load):
+            load = self._begin(request)
+        if old is None or time.monotonic() >= old.stale_until:
+            return await load.join()
+        if not request.policy.soft_timeout:
+            return None
+        try:
+            return await load.join(request.policy.soft_timeout)
+        except TimeoutError:
+            return None
+
+    def _is_current(self, request: Request, load: Load) -> bool:
+        """Whether nothing was invalidated since a load began."""
+        ticket = load.ticket
+        return ticket.l1 is self._home(request) and ticket.l1.is_current(load.names, ticket.number)
+
+    def _begin(self, request: Request) -> Load:
+        address = request.address
+        names = (address.name, *address.tags)
+        load = Load(names, self._ticket(request), request.words, self.loads.get(address.name))
+        self.loads[address.name] = load
+        load.start(self._load(request, load))
+
+        def forget(task: "asyncio.Task[Lookup[Any]]") -> None:
+            if self.loads.get(address.name) is load:
+                del self.loads[address.name]
+            kept = self._in_l1(request)
+            if kept is not None and (task.cancelled() or task.exception()):
+                # The old value serves for a moment, before the next try.
+                kept.refresh_at = min(kept.usable_until, time.monotonic() + _REFRESH_AGAIN)
+
+        assert load.task is not None
+        load.task.add_done_callback(forget)
+        return load
+
+    async def _load(self, request: Request, load: Load) -> Lookup[Any]:
+        """Load a value where no other process does; wait for it where one does."""
+        l2 = self._l2 if request.policy.uses_l2 else None
+        right: Right | None = None
+        if l2 is not None:
+            found = await self._win(request, l2)
+            if isinstance(found, Lookup):
+                return found
+            right = found
+        name, counts = request.address.name, self.counts[request.cache]
+        counts.loads += 1
+        stored = False
+        if right is not None:
+            self._rights[name] = right
+        try:
+            value = await limited(request.loader, request.policy.timeout, request.words)
+            payload, kept = request.codec.encode(value)
+            fresh = request.policy.lifetime(value)
+            if l2 is None or right is None or l2.is_oversized(payload):
+                self._keep(request, request.address.tags, payload, kept, fresh, load.ticket)
+                counts.oversized += right is not None
+            else:  # Valkey will tell of this write, too: L1 takes the value when it is next read
+                with contextlib.suppress(*FAILURES):  # the value is valid, it is only not stored
+                    stored = await l2.write(request.address, payload, fresh + request.policy.extra, right)
+            return Lookup(kept, "loader")
+        except Exception as error:
+            counts.errors += 1
+            if isinstance(error, request.policy.errors):
+                self._errors[name] = (time.monotonic() + request.policy.errors_ttl, error)
+            raise
+        finally:
+            self._rights.pop(name, None)
+            if l2 is not None and right is not None and not stored:
+                await self._release(l2, name, right)
+
+    async def _release(self, l2: L2, name: str, right: Right) -> None:
+        with contextlib.suppress(*FAILURES):  # it ends by itself
+            await l2.release(name, right)
+
+    async def _win(self, request: Request, l2: L2) -> Lookup[Any] | Right | None:
+        """Return the right to load; the value, if another process loads it first; None if Valkey does not answer."""
+        name = request.address.name
+        deadline = time.monotonic() + request.policy.timeout
+        waited = False
+        assert self._link is not None
+        while l2.available and time.monotonic() < deadline:
+            with self._link.watching(name) as changed:
+                ticket = self._ticket(request)
+                try:
+                    right = await l2.begin(request.address)
+                    found = right.found if isinstance(right, Right) else None
+                    if isinstance(right, Right):
+                        entry = self._entry_of(request, found, ticket) if found is not None else None
+                        if entry is None or time.monotonic() >= entry.refresh_at:
+                            return right
+                        await self._release(l2, name, right)
+                        return Lookup(entry.read(), "l2")
+                    if not waited:
+                        waited = True
+                        self.counts[request.cache].waits += 1
+                    async with asyncio.timeout(min(right + 0.05, LOCK_SECONDS)):
+                        await changed.wait()
+                    if (entry := await self._in_l2(request, l2)) is not None and time.monotonic() < entry.refresh_at:
+                        return Lookup(entry.read(), "l2")
+                except TimeoutError:
+                    continue
+                except FAILURES:
+                    return None
+        return None
+
+    async def _renew(self) -> float:
+        """Keep the rights of the loads that are running."""
+        assert self._l2 is not None
+        for name, right in list(self._rights.items()):
+            try:
+                await self._l2.renew(name, right)
+            except FAILURES:
+                break
+        return LOCK_SECONDS / 4
 
 
 slot: ConnectionHolder[CacheSystem] = ConnectionHolder("the cache")

@@ -2,8 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
@@ -34,6 +36,18 @@ _AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
 )
+
+
+@dataclass
+class _Loan:
+    """A connection that a block has, and what is to be done when its transaction has ended."""
+
+    connection: Lent
+    afterwards: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    returned: bool = False
+
+
+_loan: ContextVar[_Loan | None] = ContextVar("loan", default=None)
 
 
 class Database:
@@ -68,6 +82,8 @@ class Database:
         """
         assert self._pool is not None
         connection = await self._acquire(self._pool)
+        outer, loan = _loan.get(), _Loan(connection)
+        _loan.set(loan)
         try:
             yield connection
         except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError) as error:
@@ -77,7 +93,11 @@ class Database:
                 raise
             raise DatabaseUnavailable(_words(error)) from error
         finally:
+            _loan.set(outer)
+            loan.returned = True
             await self._pool.release(connection)
+            for work in loan.afterwards:  # also after a rollback: an earlier transaction of the block was committed
+                await work()
 
     async def _acquire(self, pool: Pool) -> Lent:
         deadline = time.monotonic() + PATIENCE
@@ -124,3 +144,25 @@ async def connection() -> AsyncIterator[Connection]:
     """
     async with slot.get().connection() as lent:
         yield lent
+
+
+@asynccontextmanager
+async def transaction() -> AsyncIterator[Connection]:
+    """Lend a connection in a transaction: it is committed at the end of the block, or rolled back by an exception.
+
+    Cache invalidations inside the block take place after that. Errors are those of `connection`.
+    """
+    async with slot.get().connection() as lent, lent.transaction():
+        yield lent
+
+
+def after_commit(work: Callable[[], Awaitable[None]]) -> bool:
+    """Let `work` run when the transaction of the caller has ended; return whether there is one.
+
+    It runs at the end of the block that lent the connection, after a rollback too.
+    """
+    loan = _loan.get()
+    if loan is None or loan.returned or not loan.connection.is_in_transaction():
+        return False
+    loan.afterwards.append(work)
+    return True

@@ -48,6 +48,9 @@ def environment_for(
         audience=project.config.audience,
         public=" ".join(project.topology.public_paths(service)) if service else "",
         cache_entries=str(project.config.cache.entries),
+        cache_bytes=f"{project.config.cache.bytes}B",
+        cache_value=f"{project.config.cache.value}B",
+        cache_compress=f"{project.config.cache.compress}B",
         database_pool=str(project.config.database.pool),
         data=str(project.layout.data),
     )

@@ -1,0 +1,202 @@
+"""`Cache`: what service authors declare, and ask for values."""
+
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Protocol, TypeVar, Unpack, overload
+
+from escala.cache.cached import Cached, CachedPlain, P, R, Target, cached_async, cached_plain
+from escala.cache.codec import FORMAT, Codec
+from escala.cache.keys import Template, function_name, is_interactive
+from escala.cache.l2 import Address
+from escala.cache.policy import Options, Policy
+from escala.cache.system import Request, slot
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+class Decorator(Protocol):
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Cached[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> CachedPlain[P, R]: ...
+
+
+class Cache:
+    """A named cache. Creating one does no I/O; `escala.lifespan` or `escala.running` connects it.
+
+    ``flights = Cache("flights", ttl="60s")``, then ``@flights.cached(tags=["from:{origin}"])`` on a function.
+
+    `name` separates this cache's keys and tags from those of other caches of the project. Services that use the same
+    name share keys and tags, so each can invalidate the values of the others. `options` are those of `Options`; what is
+    cached may have its own.
+
+    Raises ValueError or TypeError for a name or an option that cannot be.
+    """
+
+    def __init__(self, name: str, **options: Unpack[Options]) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+            raise ValueError(f"a cache's name is 1 to 64 letters, digits, dots, dashes and underscores, not {name!r}")
+        self.name = name
+        self.policy = Policy().with_options(options)
+        self._functions: dict[str, Callable[..., Any]] = {}
+        self._codecs: dict[Any, Codec] = {}
+
+    def cached(
+        self,
+        *,
+        name: str | None = None,
+        key: Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+        **options: Unpack[Options],
+    ) -> Decorator:
+        """Return a decorator that caches the results of a function by its arguments.
+
+        The function may be async or plain, or a method of either kind. A plain one is called in a thread, as frameworks
+        do with plain handlers. It says what it returns by its annotation, and results are kept as that type.
+
+        `tags` are names to invalidate by; ``{argument}`` in a tag is replaced by the argument's value. `key` names the
+        arguments that the result depends on, or attributes of them (``self.id``); by default all. `name` is for a
+        function that is made inside another one. `options` are those of `Options`, and override the cache's.
+
+        Arguments are told apart by type and value: numbers, strings, dates, enums, dataclasses, pydantic models and
+        containers of them. Concurrent calls with the same arguments share one load, in this process and in all others.
+
+        Raises ValueError for an option or a tag that cannot be. The decorator raises TypeError for a function that has
+        no name of its own, that does not say what it returns, or whose result cannot be kept.
+        """
+        policy = self.policy.with_options(options)
+
+        def decorate(function: Callable[..., Any]) -> Any:
+            target = Target(self.name, function, self._claim(name, function), policy, tags, key)
+            return cached_async(target) if target.is_async else cached_plain(target)
+
+        return decorate
+
+    def _claim(self, name: str | None, function: Callable[..., Any]) -> str:
+        """Return the name under which a function's results are kept. No other function of this cache may have it."""
+        if name is None:
+            name = function_name(function)
+        elif not name or re.search(r"[\x00-\x20\x7f]", name):
+            raise ValueError(f"a function's name has no blanks and no control characters, unlike {name!r}")
+        earlier = self._functions.get(name)
+        if earlier is not None and not _is_reloaded(earlier, function):
+            raise TypeError(
+                f'the cache {self.name} has a function {name} already; give each a name of its own: cached(name="...")'
+            )
+        self._functions[name] = function
+        return name
+
+    @overload
+    async def get(self, key: str, *, type: type[T], default: None = None) -> T | None: ...
+    @overload
+    async def get(self, key: str, *, type: type[T], default: D) -> T | D: ...
+    @overload
+    async def get(self, key: str, *, default: Any = None) -> Any: ...
+    async def get(self, key: str, *, type: Any = Any, default: Any = None) -> Any:
+        """Return the value that was set for `key`, or `default`.
+
+        A value that was set with another `type` is not found. Raises NotConnected before the cache is connected.
+        """
+        found = await slot.get().peek(self._request(key, type, self.policy))
+        return default if found is None else found.value
+
+    async def get_many(self, keys: Iterable[str], *, type: Any = Any) -> dict[str, Any]:
+        """Return the values of those `keys` that have one. See `get`."""
+        wanted = {key: self._request(key, type, self.policy) for key in keys}
+        found = await slot.get().peek_many(list(wanted.values()))
+        return {key: lookup.value for key, lookup in zip(wanted, found, strict=True) if lookup is not None}
+
+    async def set(
+        self, key: str, value: Any, *, type: Any = Any, tags: Sequence[str] = (), **options: Unpack[Options]
+    ) -> None:
+        """Keep `value` for `key`, in all replicas. After this returns, no process returns an older one for long.
+
+        `type` is the value's declared type; by default it is what JSON can say, and dates, decimals, UUIDs, tuples and
+        sets. `tags` are complete names. Raises TypeError if the value is not of that type, ValueTooLarge,
+        CacheUnavailable if Valkey is unavailable, and NotConnected before the cache is connected.
+        """
+        request = self._request(key, type, self.policy.with_options(options), tags)
+        await slot.get().store(request, value)
+
+    async def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[T]],
+        *,
+        type: Any = Any,
+        tags: Sequence[str] = (),
+        **options: Unpack[Options],
+    ) -> T:
+        """Return the value for `key`; load it with ``await loader()`` if there is none.
+
+        Concurrent callers share one load, in this process and in all others. Errors are those of `Cached.lookup`.
+        """
+        policy = self.policy.with_options(options)
+        found, _ = await slot.get().lookup(self._request(key, type, policy, tags, loader))
+        return found.value  # type: ignore[no-any-return]
+
+    async def delete(self, *keys: str) -> None:
+        """Delete the values of `keys`, in all replicas. Raises the same errors as `invalidate`."""
+        await self._invalidate((), [f"e:{self.name}:={key}" for key in keys])
+
+    async def invalidate(self, *tags: str, **arguments: Any) -> None:
+        """Invalidate every value of this cache that has any of `tags`, in all replicas.
+
+        `tags` are complete names; with `arguments` they are templates as in `cached`:
+        ``invalidate("from:{origin}", origin=origin)``. After this returns, no lookup that starts in this process or
+        that reaches Valkey returns such a value. Other processes drop it as soon as one message arrives, and within a
+        second if none does (see docs/cache.md).
+
+        Inside a transaction of `database.connection` or `database.transaction`, it takes place after the commit.
+
+        Raises CacheUnavailable if Valkey is unavailable, and NotConnected before the cache is connected.
+        """
+        if arguments:
+            tags = tuple(Template(tag).fill(arguments) for tag in tags)
+        await self._invalidate([f"t:{self.name}:{tag}" for tag in tags])
+
+    async def clear(self) -> None:
+        """Invalidate every value of this cache, in all replicas. Raises the same errors as `invalidate`."""
+        await self._invalidate([f"t:{self.name}"])
+
+    async def _invalidate(self, tags: Sequence[str], names: Sequence[str] = ()) -> None:
+        await slot.get().invalidate(self.name, tags, names, alone=not self.policy.uses_l2)
+
+    def _request(
+        self,
+        key: str,
+        annotation: Any,
+        policy: Policy,
+        tags: Sequence[str] = (),
+        loader: Callable[[], Awaitable[Any]] | None = None,
+    ) -> Request:
+        if not isinstance(key, str):
+            raise TypeError(f"a key is a text, not {key!r}")
+        codec = self._codec(annotation)
+        names = (f"t:{self.name}", *(f"t:{self.name}:{tag}" for tag in tags))
+        address = Address(f"e:{self.name}:={key}", names, f"{FORMAT}{codec.fingerprint}", listed=True)
+        return Request(self.name, address, codec, policy, loader or _no_loader, f"{self.name} {key!r}")
+
+    def _codec(self, annotation: Any) -> Codec:
+        codec = self._codecs.get(annotation)
+        if codec is None:
+            codec = self._codecs[annotation] = Codec(annotation)
+        return codec
+
+
+async def _no_loader() -> Any:
+    raise AssertionError("this request loads nothing")
+
+
+def _is_reloaded(earlier: Callable[..., Any], function: Callable[..., Any]) -> bool:
+    """Whether a function is the earlier one again, because its module was loaded again.
+
+    Functions of a loop or a factory share their code object; loading a module again makes new ones.
+    """
+    if is_interactive(function):
+        return True
+    old, new = getattr(earlier, "__code__", None), getattr(function, "__code__", None)
+    if old is None or new is None or old is new:
+        return False
+    return bool((old.co_filename, old.co_firstlineno) == (new.co_filename, new.co_firstlineno))

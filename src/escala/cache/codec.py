@@ -1,0 +1,246 @@
+"""Values as bytes: MessagePack through msgspec, by the declared type. Never pickle.
+
+A codec is made where a function is declared, so a type that cannot be kept is refused at import.
+"""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import inspect as types
+
+FORMAT = "1"
+"""The version of this encoding, and of the entries in Valkey. Another version's entries are misses."""
+
+_SCALARS = (
+    types.NoneType, types.BoolType, types.IntType, types.FloatType, types.StrType, types.BytesType,
+    types.DateTimeType, types.TimeType, types.DateType, types.TimeDeltaType, types.UUIDType, types.DecimalType,
+    types.LiteralType, types.EnumType,
+)  # fmt: skip
+_CLASSES = (types.StructType, types.DataclassType, types.TypedDictType, types.NamedTupleType)
+
+
+class Codec:
+    """Encodes and decodes the values of one type.
+
+    `annotation` is the declared type: what msgspec supports, and pydantic models (alone, in containers, or with None).
+    Dates, decimals, UUIDs, tuples and sets come back as they were, also where the type says no more than ``dict`` or
+    ``Any``. Raises TypeError if values of the type cannot be encoded.
+    """
+
+    def __init__(self, annotation: Any) -> None:
+        try:
+            info = types.type_info(annotation)
+            self._decoder = msgspec.msgpack.Decoder(annotation, dec_hook=_load_model, ext_hook=_load_extension)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"values of the type {annotation} cannot be kept: {error}") from None
+        for part in _walk(info, set()):
+            if isinstance(part, types.CustomType) and not _is_model(part.cls):
+                raise TypeError(f"values of the type {part.cls.__qualname__} cannot be kept: it has no declared fields")
+        self.annotation = annotation
+        self.immutable = _is_immutable(info)
+        self.fingerprint = hashlib.blake2b("\n".join(_describe(info, set())).encode(), digest_size=8).hexdigest()
+        """Tells types apart: the entries of a process that declares another type are not read."""
+        self.decode: Callable[[bytes], Any] = self._decoder.decode
+        self._models = {part.cls for part in _walk(info, set()) if isinstance(part, types.CustomType)}
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=self._dump)
+        self._prepare = _preparation(info)
+
+    def encode(self, value: Any) -> tuple[bytes, Any]:
+        """Return a value's bytes, and the value that they decode to.
+
+        Raises TypeError if the value is not of the declared type, or would be decoded to another value.
+        """
+        try:
+            payload = self._encoder.encode(self._prepare(value) if self._prepare else value)
+            kept = self.decode(payload)
+        except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+            raise TypeError(f"a value that is declared as {self.annotation} cannot be kept: {error}") from error
+        if not _equal(value, kept):
+            raise TypeError(
+                f"a value that is declared as {self.annotation} cannot be kept: it would come back as another value "
+                f"({_difference(value, kept)}); declare its exact type"
+            )
+        return payload, kept
+
+    def _dump(self, value: Any) -> bytes:
+        if type(value) in self._models:
+            return bytes(type(value).__pydantic_serializer__.to_json(value, round_trip=True, by_alias=False))
+        raise TypeError(f"{type(value).__qualname__} is not a declared type")
+
+
+def _is_model(kind: type) -> bool:
+    return hasattr(kind, "__pydantic_serializer__") and hasattr(kind, "__pydantic_fields__")
+
+
+def _load_model(kind: Any, payload: Any) -> Any:
+    return kind.__pydantic_validator__.validate_json(payload, by_alias=False, by_name=True)
+
+
+_EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    tuple: (1, lambda value: [_enrich(item) for item in value], tuple),
+    set: (2, lambda value: [_enrich(item) for item in value], set),
+    frozenset: (3, lambda value: [_enrich(item) for item in value], frozenset),
+    date: (4, date.isoformat, date.fromisoformat),
+    datetime: (5, datetime.isoformat, datetime.fromisoformat),
+    time: (6, time.isoformat, time.fromisoformat),
+    timedelta: (7, lambda value: [value.days, value.seconds, value.microseconds], lambda parts: timedelta(*parts)),
+    Decimal: (8, str, Decimal),
+    UUID: (9, lambda value: value.bytes, lambda data: UUID(bytes=data)),
+    int: (10, str, int),
+}
+"""What MessagePack has no type for: a code, what is written, and what makes the value of it again."""
+_READERS = {code: read for code, _, read in _EXTENSIONS.values()}
+_plain = msgspec.msgpack.Encoder()
+
+
+def _enrich(value: Any) -> Any:
+    """Return a value of no declared type with extensions for what would lose its type."""
+    kind = type(value)
+    if kind is dict:
+        return {_enrich(name): _enrich(item) for name, item in value.items()}
+    if kind is list:
+        return [_enrich(item) for item in value]
+    if kind in _EXTENSIONS and (kind is not int or not -(2**63) <= value < 2**64):
+        code, write, _ = _EXTENSIONS[kind]
+        return msgspec.msgpack.Ext(code, _plain.encode(write(value)))
+    return value
+
+
+def _load_extension(code: int, data: memoryview) -> Any:
+    return _READERS[code](msgspec.msgpack.decode(data, ext_hook=_load_extension))
+
+
+def _preparation(info: types.Type) -> Callable[[Any], Any] | None:
+    """Return the function that enriches the parts of a value whose type is not declared; None if there are none."""
+    if isinstance(info, types.AnyType):
+        return _enrich
+    if isinstance(info, types.DictType) and (inner := _preparation(info.value_type)):
+        return partial(_in_values, inner)
+    if isinstance(info, types.ListType) and (inner := _preparation(info.item_type)):
+        return partial(_in_items, inner)
+    if isinstance(info, types.UnionType) and len(info.types) == 2 and types.NoneType() in info.types:
+        other = next(part for part in info.types if not isinstance(part, types.NoneType))
+        if inner := _preparation(other):
+            return partial(_unless_none, inner)
+    return None
+
+
+def _in_values(prepare: Callable[[Any], Any], value: dict[Any, Any]) -> dict[Any, Any]:
+    return {name: prepare(item) for name, item in value.items()}
+
+
+def _in_items(prepare: Callable[[Any], Any], value: list[Any]) -> list[Any]:
+    return [prepare(item) for item in value]
+
+
+def _unless_none(prepare: Callable[[Any], Any], value: Any) -> Any:
+    return None if value is None else prepare(value)
+
+
+def _parts(info: types.Type) -> list[types.Type]:
+    """Return the types that a type is made of."""
+    if isinstance(info, _CLASSES):
+        return [field.type for field in info.fields]
+    if isinstance(info, types.UnionType):
+        return list(info.types)
+    if isinstance(info, types.TupleType):
+        return list(info.item_types)
+    if isinstance(info, types.DictType):
+        return [info.key_type, info.value_type]
+    return [item] if (item := getattr(info, "item_type", None)) is not None else []
+
+
+def _walk(info: types.Type, seen: set[type]) -> "list[types.Type]":
+    if isinstance(info, _CLASSES):
+        if info.cls in seen:
+            return []
+        seen.add(info.cls)
+    return [info, *(found for part in _parts(info) for found in _walk(part, seen))]
+
+
+def _describe(info: types.Type, seen: set[Any]) -> list[str]:
+    """Return the words that tell a type from every other: its kind, its class and its fields."""
+    words = [type(info).__name__]
+    kind = getattr(info, "cls", None)
+    if kind is not None:
+        words.append(f"{kind.__module__}.{kind.__qualname__}")
+        if kind in seen:
+            return words
+        seen.add(kind)
+    if isinstance(info, types.EnumType):
+        words += [f"{member.name}={member.value!r}" for member in info.cls]
+    elif isinstance(info, types.LiteralType):
+        words += map(repr, info.values)
+    elif isinstance(info, types.CustomType):
+        model: Any = info.cls
+        words += [f"{name}: {field.annotation!r}" for name, field in model.__pydantic_fields__.items()]
+        words += [word for inner in _inner_models(model) for word in _describe(types.CustomType(inner), seen)]
+    elif isinstance(info, _CLASSES):
+        words += [f"{field.encode_name} {field.required}" for field in info.fields]
+        words += [f"{getattr(info, name, None)!r}" for name in ("tag", "tag_field", "array_like")]
+    return [*words, "(", *(word for part in _parts(info) for word in _describe(part, seen)), ")"]
+
+
+def _inner_models(model: Any) -> list[Any]:
+    """Return the pydantic models that a model's fields are declared with."""
+    found = []
+    waiting = [field.annotation for field in model.__pydantic_fields__.values()]
+    while waiting:
+        annotation = waiting.pop()
+        waiting += getattr(annotation, "__args__", ())
+        if isinstance(annotation, type) and _is_model(annotation):
+            found.append(annotation)
+    return found
+
+
+def _is_immutable(info: types.Type, seen: frozenset[Any] = frozenset()) -> bool:
+    if isinstance(info, _SCALARS):
+        return True
+    kind = getattr(info, "cls", None)
+    if kind in seen:
+        return True
+    frozen = isinstance(info, types.FrozenSetType | types.TupleType | types.VarTupleType | types.UnionType)
+    if isinstance(info, types.StructType):
+        frozen = info.cls.__struct_config__.frozen
+    elif isinstance(info, types.DataclassType):
+        frozen = info.cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    elif isinstance(info, types.NamedTupleType):
+        frozen = True
+    return frozen and all(_is_immutable(part, seen | {kind} if kind else seen) for part in _parts(info))
+
+
+def _equal(value: Any, kept: Any) -> bool:
+    return bool(value == kept) or _difference(value, kept) is None
+
+
+def _difference(value: Any, kept: Any, place: str = "value") -> str | None:
+    """Return the place where two values differ, and how. NaN is equal to itself here."""
+    if value is kept or (isinstance(value, float) and isinstance(kept, float) and math.isnan(value + kept)):
+        return None
+    if type(value) is type(kept) and (members := _members(value, kept, place)) is not None:
+        return next((found for one, other, where in members if (found := _difference(one, other, where))), None)
+    if value == kept:
+        return None
+    return f"{place} is a {type(value).__qualname__}, and would be a {type(kept).__qualname__}"
+
+
+def _members(value: Any, kept: Any, place: str) -> list[tuple[Any, Any, str]] | None:
+    """Return the pairs of parts of two values of one type; None if they have no comparable parts."""
+    if isinstance(value, dict) and value.keys() == kept.keys():
+        return [(value[name], kept[name], f"{place}[{name!r}]") for name in value]
+    if isinstance(value, list | tuple) and len(value) == len(kept):
+        return [(one, other, f"{place}[{i}]") for i, (one, other) in enumerate(zip(value, kept, strict=True))]
+    names: Any = getattr(value, "__struct_fields__", None) or getattr(type(value), "__pydantic_fields__", None)
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+    if names:
+        return [(getattr(value, name), getattr(kept, name), f"{place}.{name}") for name in names]
+    return None

@@ -1,0 +1,207 @@
+"""Keys: names of cached functions, an injective encoding of arguments, and the texts of tags.
+
+Two calls share an entry only if they name the same function and their arguments have the same types and values. What
+has no dependable name or value is refused with a TypeError.
+"""
+
+import dataclasses
+import hashlib
+import inspect
+import ipaddress
+import pathlib
+import re
+import sys
+import zoneinfo
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from string import Formatter
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+_DIGEST_BYTES = 16
+
+
+def _moment(value: datetime | time) -> str:
+    return f"{value.isoformat()} {value.fold} {type(value.tzinfo).__qualname__} {value.tzinfo}"
+
+
+_WORDS: dict[type, Callable[[Any], str]] = {
+    bool: str,
+    int: str,
+    float: repr,
+    complex: repr,
+    datetime: _moment,
+    date: date.isoformat,
+    time: _moment,
+    timedelta: lambda value: f"{value.days} {value.seconds} {value.microseconds}",
+    timezone: str,
+    zoneinfo.ZoneInfo: str,
+    Decimal: str,
+    Fraction: str,
+    UUID: str,
+    pathlib.PurePath: str,
+    range: repr,
+    **dict.fromkeys((ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network), str),
+}
+"""Types whose values are told apart by a text. The order matters: bool is an int, datetime is a date."""
+
+
+def digest(values: Iterable[object]) -> str:
+    """Return a short text for a list of values: equal only if types and values are equal.
+
+    Raises TypeError if a value has no fields to tell it by.
+    """
+    return hashlib.blake2b(b"".join(map(_encode, values)), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def _encode(value: object) -> bytes:
+    """Encode a value with its type. Every part tells its own length, so no two values have one encoding."""
+    kind: type[object] = type(value)
+    if kind is str:
+        return _part(b"s", str.encode(value, errors="surrogatepass"))  # type: ignore[arg-type]
+    if value is None:
+        return b"n"
+    if kind in _WORDS:
+        return _part(b"w", kind.__name__.encode(), _WORDS[kind](value).encode())
+    if isinstance(value, type):
+        return _part(b"c", _class_name(value))
+    return _part(b"o", _class_name(kind), *_content(value))
+
+
+def _content(value: object) -> list[bytes]:
+    """Return the encoded parts of a value: an enum's name, a container's items, or an object's fields."""
+    if isinstance(value, Enum):
+        return [_encode(value.name or value.value)]
+    if (fields := _fields(value)) is not None:
+        return [_encode(part) for name in fields for part in (name, getattr(value, name, None))]
+    if isinstance(value, str):
+        return [_encode(str.__str__(value))]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return [bytes(value)]
+    if isinstance(value, list | tuple):
+        return [_encode(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(_encode(item) for item in value)
+    if isinstance(value, Mapping):
+        return sorted(_part(b"i", _encode(name), _encode(item)) for name, item in value.items())
+    for kind, words in _WORDS.items():
+        if isinstance(value, kind):
+            return [words(value).encode()]
+    raise TypeError(f"{_class_name(type(value)).decode()} has no fields by which its values could be told apart")
+
+
+def _fields(value: object) -> Sequence[str] | None:
+    kind = type(value)
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    if isinstance(value, msgspec.Struct):
+        return value.__struct_fields__
+    if (model := getattr(kind, "__pydantic_fields__", None)) is not None:
+        return [*model, "model_extra"]
+    if (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
+        return [attribute.name for attribute in attributes]
+    return None
+
+
+def _part(mark: bytes, *contents: bytes) -> bytes:
+    return mark + b"%d(" % len(contents) + b"".join(b"%d:%b" % (len(content), content) for content in contents)
+
+
+def _class_name(kind: type) -> bytes:
+    if "<locals>" in kind.__qualname__:
+        raise TypeError(f"the class {kind.__qualname__} is made inside a function, so another may have its name")
+    return f"{kind.__module__}.{kind.__qualname__}".encode()
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Return the name of a function: its module and qualified name.
+
+    Raises TypeError for a lambda and for a function that is made inside another one: several may have that name.
+    """
+    function = inspect.unwrap(function)
+    name = getattr(function, "__qualname__", None)
+    if name is None or "<" in name:
+        raise TypeError(
+            f"{name or function!r} is not defined at the top of a module or class, so other functions may have its "
+            'name; give it one of its own: cached(name="...")'
+        )
+    return f"{_module_name(function.__module__)}.{name}"
+
+
+def _module_name(name: str) -> str:
+    """Return a module's name. Every script that is run is called `__main__`, so its file tells it from others."""
+    if name != "__main__":
+        return name
+    main = sys.modules["__main__"]
+    if spec := getattr(main, "__spec__", None):
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    return f"{name}[{pathlib.Path(file).resolve()}]" if file else name
+
+
+def is_interactive(function: Callable[..., Any]) -> bool:
+    """Whether a function was typed in an interactive session, where it may be defined again."""
+    return function.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
+
+
+class Template:
+    """A tag's text with placeholders for arguments: "from:{origin}", "order:{order.customer}"."""
+
+    def __init__(self, text: str) -> None:
+        """Parse a tag. Raises ValueError if a placeholder is not an argument's name with attributes or items of it."""
+        self.text = text
+        self.names: set[str] = set()
+        self._parts: list[tuple[str, str | None]] = []
+        for literal, field, form, conversion in Formatter().parse(text):
+            if form or conversion:
+                raise ValueError(f"the tag {text!r} formats a value; a placeholder is only the name of an argument")
+            if field is not None:
+                root = re.split(r"[.\[]", field)[0]
+                if not root.isidentifier():
+                    raise ValueError(f"the tag {text!r} has a placeholder without the name of an argument")
+                self.names.add(root)
+            self._parts.append((literal, field))
+
+    def fill(self, arguments: Mapping[str, Any]) -> str:
+        """Return the tag for a call. Raises TypeError for a value that has no text."""
+        return "".join(
+            literal + ("" if field is None else tag_text(Formatter().get_field(field, (), arguments)[0]))
+            for literal, field in self._parts
+        )
+
+
+def tag_text(value: object) -> str:
+    """Return a value as it stands in a tag: an Enum's value, a date in ISO 8601, a string as it is.
+
+    Raises TypeError for a value without such a text.
+    """
+    if type(value) is str:
+        return value
+    if isinstance(value, Enum):
+        return tag_text(value.value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, datetime | time | date):
+        return value.isoformat()
+    if value is None or isinstance(value, tuple(_WORDS)):
+        return str(value)
+    raise TypeError(f"a tag cannot hold a {type(value).__qualname__}; name one of its attributes: {{argument.name}}")
+
+
+class KeyPart:
+    """A part of the key that a caller names: an argument, or an attribute of one: "origin", "self.tenant"."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.root, *self._attributes = text.split(".")
+
+    def read(self, arguments: Mapping[str, Any]) -> object:
+        value: object = arguments[self.root]
+        for name in self._attributes:
+            value = getattr(value, name)
+        return value
