@@ -12,9 +12,9 @@ class CacheSettings(Section):
     bytes: Size = 64 * 1024**2
     """How much memory these entries may take in one replica, about."""
     value: Size = 4 * 1024**2
-    """How large one value may be in Valkey, compressed; a larger one is loaded anew each time.
+    """How large one value may be in Valkey, compressed; a larger one is not shared.
 
-    It may be at most an eighth of the embedded Valkey's memory.
+    In the embedded Valkey it is never more than an eighth of the memory.
     """
     compress: Size = 4 * 1024
     """The size from which values in Valkey are compressed."""

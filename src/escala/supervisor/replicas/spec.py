@@ -49,7 +49,7 @@ def environment_for(
         public=" ".join(project.topology.public_paths(service)) if service else "",
         cache_entries=str(project.config.cache.entries),
         cache_bytes=f"{project.config.cache.bytes}B",
-        cache_value=f"{project.config.cache.value}B",
+        cache_value=f"{_largest_value(project)}B",
         cache_compress=f"{project.config.cache.compress}B",
         database_pool=str(project.config.database.pool),
         data=str(project.layout.data),
@@ -58,6 +58,12 @@ def environment_for(
         name: value for name, value in os.environ.items() if name not in _SYSTEMD_VARIABLES | _LISTEN_VARIABLES
     }
     return {**inherited, "PATH": program_path(), "PYTHONUNBUFFERED": "1", **own.variables()}
+
+
+def _largest_value(project: Project) -> int:
+    """Return how large a cached value may be: no single one may push all others out of the embedded Valkey."""
+    engine, largest = project.config.engines.valkey, project.config.cache.value
+    return largest if engine.url else min(largest, engine.memory // 8)
 
 
 def replica_spec(
