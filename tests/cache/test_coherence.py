@@ -7,11 +7,12 @@ from dataclasses import dataclass, make_dataclass
 from typing import Any
 
 import pytest
-import valkey.asyncio
 
 from escala.cache import Cache, CacheSystem, link
+from escala.cache.cached import Target
 from escala.cache.l2 import Address
 from escala.cache.system import DEGRADED_SECONDS
+from escala.cache.wire import Socket
 from escala.errors import CacheUnavailable, NoValkey, ValueTooLarge
 from tests.cache.systems import acting_as, client, system, unique
 from tests.support import eventually
@@ -237,11 +238,9 @@ async def test_an_older_versions_payload_is_a_miss(connected: CacheSystem, valke
 
 
 def _request(load: Any) -> Any:
-    target = load.lookup.__closure__
-    for cell in target:
-        if hasattr(cell.cell_contents, "signature"):
-            return cell.cell_contents._request(cell.cell_contents._bind((1,), {}))
-    raise AssertionError
+    """Return the request of a call, which peeks without loading."""
+    (target,) = [c.cell_contents for c in load.lookup.__closure__ if isinstance(c.cell_contents, Target)]
+    return target.request({"number": 1})
 
 
 async def test_evicted_generations_are_misses_never_old_values(connected: CacheSystem, valkey_url: str) -> None:
@@ -413,22 +412,29 @@ async def test_scripts_that_were_flushed_are_loaded_again(connected: CacheSystem
 
 
 async def test_it_closes_at_any_moment(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    send = valkey.asyncio.Connection.send_packed_command
-    closing: list[asyncio.Task[None]] = []
-    made = CacheSystem(valkey_url, "tests")
+    send = Socket.send
+    for word in (b"LOAD", b"ID", b"TRACKING", b"SUBSCRIBE", b"PING", b"TIME"):
+        closing: list[asyncio.Task[None]] = []
+        made = CacheSystem(valkey_url, "tests")
 
-    async def close_as_it_is_sent(connection: Any, command: list[bytes], check_health: bool = True) -> None:
-        await send(connection, command, check_health)
-        if any(b"PING" in part for part in command) and not closing:
-            closing.append(asyncio.create_task(made.close()))
+        def close_as_it_is_sent(
+            socket: Socket,
+            *commands: Any,
+            word: bytes = word,
+            closing: list[asyncio.Task[None]] = closing,
+            made: CacheSystem = made,
+        ) -> None:
+            send(socket, *commands)
+            if word.decode() in commands[0] and not closing:
+                closing.append(asyncio.create_task(made.close()))
 
-    monkeypatch.setattr(valkey.asyncio.connection.AbstractConnection, "send_packed_command", close_as_it_is_sent)
-    await made.open()
+        monkeypatch.setattr(Socket, "send", close_as_it_is_sent)
+        await made.open()
 
-    async def closed() -> bool:
-        return bool(closing) and closing[0].done()
+        async def closed(closing: list[asyncio.Task[None]] = closing) -> bool:
+            return bool(closing) and closing[0].done()
 
-    await eventually(closed, "it is closed", 3)
+        await eventually(closed, f"it is closed as it sends {word!r}", 3)
 
 
 async def test_the_fence_keeps_a_late_holder_out(connected: CacheSystem, other: CacheSystem, valkey_url: str) -> None:

@@ -169,4 +169,5 @@ def test_any_sequence_keeps_the_books(seed: int) -> None:
         assert l1.bytes <= 20 * OVERHEAD
     for number in range(30):
         l1.invalidate([str(number)])
-    assert (len(l1), l1.bytes, dict(l1._keys_of), l1._small, l1._main) == (0, 0, {}, {}, {})
+    assert (len(l1), l1.bytes, dict(l1._keys_of), l1._small_count) == (0, 0, {}, 0)
+    assert len(l1._small) + len(l1._main) <= 2 * (100 + 2 * 10)

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import inspect
 import threading
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import date
@@ -13,11 +14,11 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, ge
 from uuid import UUID
 
 from escala.cache.codec import FORMAT, Codec
-from escala.cache.keys import KeyPart, Template, digest
+from escala.cache.keys import KeyPart, Template, digest, seed
 from escala.cache.l2 import Address
 from escala.cache.loads import Lookup
 from escala.cache.policy import Policy
-from escala.cache.shortcut import has_shortcut, shape, with_shortcut
+from escala.cache.shortcut import bind, has_shortcut, shape, with_shortcut
 from escala.cache.system import Request, slot
 from escala.errors import CalledOnLoop
 
@@ -26,7 +27,7 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-_Work: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Coroutine[Any, Any, R]]
+_Work: TypeAlias = Callable[[Mapping[str, Any]], Coroutine[Any, Any, R]]
 
 _SIMPLE = frozenset({str, int, bool, bytes, date, UUID, type(None)})
 """Types whose equal values are the same value, so that an argument is a key as it is."""
@@ -106,11 +107,15 @@ class Target:
         self.is_async = inspect.iscoroutinefunction(function)
         self.name = name
         self.cache = cache
+        self._prefix = f"{cache}:{name}:"
+        self._seed = seed(name)
         self._policy = policy
         self.signature = inspect.signature(function)
         self._templates = [Template(tag) for tag in tags]
         self._key = None if key is None else [KeyPart(part) for part in key]
         self._codec: Codec | None = None
+        self._field = ""
+        self._has_shortcut = has_shortcut(self.signature)
         first = next(iter(self.signature.parameters), "")
         self.is_method = first == "self"
         self._check_names()
@@ -120,7 +125,7 @@ class Target:
                 'key=["self.id", "month"]'
             )
         try:
-            self._codec = self._make_codec()
+            self.codec  # noqa: B018 - it is made here, so that a type that cannot be kept is refused at import
         except NameError as error:
             if not self.is_method:  # a method may name its own class, which does not exist yet
                 raise TypeError(
@@ -156,56 +161,45 @@ class Target:
     def codec(self) -> Codec:
         if self._codec is None:
             self._codec = self._make_codec()
+            self._field = f"{FORMAT}{self._codec.fingerprint}{1 + len(self._templates)}"
         return self._codec
 
-    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
-        bound = self.signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return bound
-
-    def _request(self, bound: inspect.BoundArguments) -> Request:
+    def request(self, arguments: Mapping[str, Any]) -> Request:
         """Return what a call asks for. Raises TypeError if an argument cannot be part of a key or a tag."""
-        arguments = bound.arguments
-        tags = (f"t:{self.cache}", *(f"t:{self.cache}:{template.fill(arguments)}" for template in self._templates))
+        tags = (f"t:{self.cache}", *[f"t:{self.cache}:{template.fill(arguments)}" for template in self._templates])
         codec = self.codec
-        field = f"{FORMAT}{codec.fingerprint}{len(tags)}"
-        address = Address(f"e:{self._entry(arguments)}", tags, field)
-        return Request(self.cache, address, codec, self._policy, partial(self._run, bound), self.name)
+        address = Address(f"e:{self.key(arguments)}", tags, self._field)
+        return Request(self.cache, address, codec, self._policy, partial(self._run, arguments), self.name)
 
-    def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        return self._entry(self._bind(args, kwargs).arguments)
-
-    def _entry(self, arguments: Mapping[str, Any]) -> str:
-        if self._key is None:
-            values = list(arguments.values())
-        else:
-            values = [part.read(arguments) for part in self._key]
-            if self.is_method:
-                values.append(type(arguments["self"]))
+    def key(self, arguments: Mapping[str, Any]) -> str:
+        """Return the key of a call. Raises TypeError if an argument cannot be part of one."""
+        values = list(arguments.values()) if self._key is None else [part.read(arguments) for part in self._key]
+        if self.is_method:
+            values.append(type(arguments["self"]))
         try:
-            return f"{self.cache}:{self.name}:{digest([self.name, *values])}"
+            return self._prefix + digest(self._seed, values)
         except TypeError as error:
             raise TypeError(
                 f"{self.name}: {error}, so it cannot be part of a key; name the arguments that matter: key=[...]"
             ) from None
 
-    def _run(self, bound: inspect.BoundArguments) -> Awaitable[Any]:
+    def _run(self, arguments: Mapping[str, Any]) -> Awaitable[Any]:
+        bound = inspect.BoundArguments(self.signature, OrderedDict(arguments))
         if self.is_async:
             return self.function(*bound.args, **bound.kwargs)  # type: ignore[no-any-return]
         return _in_thread(partial(self.function, *bound.args, **bound.kwargs))
 
-    async def lookup(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Lookup[Any]:
+    async def lookup(self, arguments: Mapping[str, Any]) -> Lookup[Any]:
         """Look a call up, on the cache's event loop."""
-        bound = self._bind(args, kwargs)
-        found, entry = await slot.get().lookup(self._request(bound))
-        if entry is not None and entry.home is not None and has_shortcut(self.signature):
-            arguments = list(bound.arguments.values())
-            if all(map(_is_simple, arguments)):
-                entry.home.remember_call(shape(self, arguments), entry)
+        found, entry = await slot.get().lookup(self.request(arguments))
+        home = None if entry is None else entry.home
+        if home is not None and self._has_shortcut and all(map(_is_simple, arguments.values())):
+            assert entry is not None
+            home.remember_call(shape(self, arguments), entry)
         return found
 
-    async def delete(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        request = self._request(self._bind(args, kwargs))
+    async def delete(self, arguments: Mapping[str, Any]) -> None:
+        request = self.request(arguments)
         await slot.get().invalidate(self.cache, (), [request.address.name], alone=not request.policy.uses_l2)
 
 
@@ -233,20 +227,20 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
 def cached_async(target: Target) -> Any:
     """Return the async function that users call."""
 
-    async def on_loop(work: _Work[R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    async def on_loop(work: _Work[R], arguments: Mapping[str, Any]) -> R:
         loop = slot.get().loop
         if loop is None or asyncio.get_running_loop() is loop:
-            return await work(args, kwargs)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(args, kwargs), loop))
+            return await work(arguments)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(arguments), loop))
 
-    async def miss(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return (await on_loop(target.lookup, args, kwargs)).value
+    async def miss(arguments: Mapping[str, Any]) -> Any:
+        return (await on_loop(target.lookup, arguments)).value
 
     async def lookup(*args: Any, **kwargs: Any) -> Lookup[Any]:
-        return await on_loop(target.lookup, args, kwargs)
+        return await on_loop(target.lookup, bind(target.signature, args, kwargs))
 
     async def delete(*args: Any, **kwargs: Any) -> None:
-        await on_loop(target.delete, args, kwargs)
+        await on_loop(target.delete, bind(target.signature, args, kwargs))
 
     return _dressed(target, with_shortcut(target.signature, target, miss, is_async=True), lookup, delete)
 
@@ -254,23 +248,23 @@ def cached_async(target: Target) -> Any:
 def cached_plain(target: Target) -> Any:
     """Return the plain function that users call. It waits in the caller's thread."""
 
-    def wait(work: _Work[R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    def wait(work: _Work[R], arguments: Mapping[str, Any]) -> R:
         loop = slot.get().loop
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             assert loop is not None
-            return asyncio.run_coroutine_threadsafe(work(args, kwargs), loop).result()
+            return asyncio.run_coroutine_threadsafe(work(arguments), loop).result()
         raise CalledOnLoop(target.name)
 
-    def miss(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return wait(target.lookup, args, kwargs).value
+    def miss(arguments: Mapping[str, Any]) -> Any:
+        return wait(target.lookup, arguments).value
 
     def lookup(*args: Any, **kwargs: Any) -> Lookup[Any]:
-        return wait(target.lookup, args, kwargs)
+        return wait(target.lookup, bind(target.signature, args, kwargs))
 
     def delete(*args: Any, **kwargs: Any) -> None:
-        wait(target.delete, args, kwargs)
+        wait(target.delete, bind(target.signature, args, kwargs))
 
     return _dressed(target, with_shortcut(target.signature, target, miss, is_async=False), lookup, delete)
 
@@ -279,7 +273,7 @@ def _dressed(target: Target, call: Any, lookup: Any, delete: Any) -> Any:
     """Give a function the name and the documentation of the cached one, and what else it can do."""
 
     def key(*args: Any, **kwargs: Any) -> str:
-        return target.key(args, kwargs)
+        return target.key(bind(target.signature, args, kwargs))
 
     update_wrapper(call, target.function)
     call.lookup, call.delete, call.key = lookup, delete, key

@@ -51,23 +51,32 @@ _WORDS: dict[type, Callable[[Any], str]] = {
 """Types whose values are told apart by a text. The order matters: bool is an int, datetime is a date."""
 
 
-def digest(values: Iterable[object]) -> str:
-    """Return a short text for a list of values: equal only if types and values are equal.
+def seed(name: str) -> Any:
+    """Return what the digests of a function's arguments begin with."""
+    return hashlib.blake2b(_encode(name), digest_size=_DIGEST_BYTES)
+
+
+def digest(begun: Any, values: Iterable[object]) -> str:
+    """Return a short text for a list of values: equal only if the seed, the types and the values are equal.
 
     Raises TypeError if a value has no fields to tell it by.
     """
-    return hashlib.blake2b(b"".join(map(_encode, values)), digest_size=_DIGEST_BYTES).hexdigest()
+    whole = begun.copy()
+    whole.update(b"".join(map(_encode, values)))
+    return str(whole.hexdigest())
 
 
 def _encode(value: object) -> bytes:
     """Encode a value with its type. Every part tells its own length, so no two values have one encoding."""
     kind: type[object] = type(value)
     if kind is str:
-        return _part(b"s", str.encode(value, errors="surrogatepass"))  # type: ignore[arg-type]
+        text = str.encode(value, errors="surrogatepass")  # type: ignore[arg-type]
+        return b"s%d:%b" % (len(text), text)
     if value is None:
         return b"n"
     if kind in _WORDS:
-        return _part(b"w", kind.__name__.encode(), _WORDS[kind](value).encode())
+        text = _WORDS[kind](value).encode()
+        return b"w%b %d:%b" % (kind.__name__.encode(), len(text), text)
     if isinstance(value, type):
         return _part(b"c", _class_name(value))
     return _part(b"o", _class_name(kind), *_content(value))

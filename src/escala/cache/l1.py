@@ -7,7 +7,7 @@ main queue, and so does what comes back soon after it was evicted. A hit only co
 
 import math
 import time
-from collections import OrderedDict, defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
@@ -29,6 +29,7 @@ class Entry:
     """
 
     __slots__ = (
+        "call",
         "counts",
         "decode",
         "error_until",
@@ -36,9 +37,9 @@ class Entry:
         "fresh_until",
         "hits",
         "home",
+        "in_main",
         "key",
         "payload",
-        "places",
         "refresh_at",
         "stale_until",
         "tags",
@@ -68,9 +69,10 @@ class Entry:
         """The declared type of the value, as in `l2.Address`."""
         self.refresh_at = self.fresh_until = self.stale_until = self.error_until = math.inf
         self.hits = 0
+        self.in_main = False
         self.home: L1 | None = None
-        self.places: list[Hashable] = []
-        """The keys under which `L1.calls` has this entry."""
+        self.call: Hashable | None = None
+        """The key under which `L1.calls` has this entry."""
 
     @property
     def usable_until(self) -> float:
@@ -91,10 +93,13 @@ class L1:
         self._size = size
         self._room = room
         self._entries: dict[str, Entry] = {}
-        self._small: OrderedDict[str, Entry] = OrderedDict()
-        self._main: OrderedDict[str, Entry] = OrderedDict()
-        self._ghosts: OrderedDict[str, None] = OrderedDict()
-        """Keys that were evicted from the small queue a short while ago."""
+        self._small: deque[str] = deque()
+        self._main: deque[str] = deque()
+        """Keys, the oldest first. Those of dropped entries stay until it is their turn."""
+        self._small_count = 0
+        self._ghosts: set[int] = set()
+        self._ghost_queue: deque[int] = deque()
+        """Hashes of keys that were evicted from the small queue a short while ago."""
         self._keys_of: defaultdict[str, set[str]] = defaultdict(set)
         self._invalidated: dict[str, int] = {}
         self._now = 0
@@ -143,19 +148,22 @@ class L1:
         for tag in entry.tags:
             self._keys_of[tag].add(entry.key)
         self.bytes += entry.weight
-        if entry.key in self._ghosts:
-            del self._ghosts[entry.key]
-            self._main[entry.key] = entry
+        if hash(entry.key) in self._ghosts:
+            self._ghosts.discard(hash(entry.key))
+            self._to_main(entry)
         else:
-            self._small[entry.key] = entry
+            self._small_count += 1
+            self._append(self._small, entry.key)
         while len(self._entries) > self._size or self.bytes > self._room:
             self._evict()
         return True
 
     def remember_call(self, call: Hashable, entry: Entry) -> None:
-        """Let `calls` lead to an entry that is kept, until it is dropped."""
-        if entry.home is self and len(entry.places) < 8 and entry.key in self._entries:
-            entry.places.append(call)
+        """Let `calls` lead to an entry until it is dropped. Of several calls with one entry, the last is remembered."""
+        if self._entries.get(entry.key) is entry:
+            if entry.call is not None:
+                self.calls.pop(entry.call, None)
+            entry.call = call
             self.calls[call] = entry
 
     def is_current(self, names: Iterable[str], ticket: int) -> bool:
@@ -186,40 +194,56 @@ class L1:
         self._floor = self._now
         for entry in self._entries.values():
             _end(entry)
-        tables = (self._entries, self._small, self._main, self._ghosts, self._keys_of, self._invalidated, self.calls)
-        for table in tables:
-            table.clear()
-        self.bytes = 0
+        self._entries.clear()
+        self._keys_of.clear()
+        self._invalidated.clear()
+        self.calls.clear()
+        for queue in (self._small, self._main, self._ghosts, self._ghost_queue):
+            queue.clear()
+        self._small_count = self.bytes = 0
         self.on = False
         self.trusted_until = -math.inf
 
     def _evict(self) -> None:
         """Take the oldest entry of a queue. It stays, further back, if it was asked for since it came there."""
-        if len(self._small) > max(1, self._size * _SMALL_PART) or not self._main:
-            key, entry = self._small.popitem(last=False)
-            if entry.hits:
-                entry.hits = 0
-                self._main[key] = entry
-                return
-            self._ghosts[key] = None
-            if len(self._ghosts) > self._size:
-                self._ghosts.popitem(last=False)
-        else:
-            key, entry = self._main.popitem(last=False)
-            if entry.hits:
-                entry.hits -= 1
-                self._main[key] = entry
-                return
+        in_main = self._small_count <= max(1, self._size * _SMALL_PART) and self._small_count < len(self._entries)
+        key = (self._main if in_main else self._small).popleft()
+        entry = self._entries.get(key)
+        if entry is None or entry.in_main != in_main:
+            return
+        if entry.hits:
+            entry.hits = entry.hits - 1 if in_main else 0
+            self._small_count -= not in_main
+            self._to_main(entry)
+            return
+        if not in_main:
+            self._ghosts.add(hash(key))
+            self._ghost_queue.append(hash(key))
+            if len(self._ghost_queue) > self._size:
+                self._ghosts.discard(self._ghost_queue.popleft())
         self.evictions += 1
         self._drop(entry)
 
+    def _to_main(self, entry: Entry) -> None:
+        entry.in_main = True
+        self._append(self._main, entry.key)
+
+    def _append(self, queue: deque[str], key: str) -> None:
+        queue.append(key)
+        if len(queue) > 2 * len(self._entries) + 100:  # most of it are keys of dropped entries
+            in_main = queue is self._main
+            left = [
+                key for key in dict.fromkeys(queue) if key in self._entries and self._entries[key].in_main == in_main
+            ]
+            queue.clear()
+            queue.extend(left)
+
     def _drop(self, entry: Entry) -> None:
         del self._entries[entry.key]
-        self._small.pop(entry.key, None)
-        self._main.pop(entry.key, None)
+        self._small_count -= not entry.in_main
         self.bytes -= entry.weight
-        for call in entry.places:
-            self.calls.pop(call, None)
+        if entry.call is not None:
+            self.calls.pop(entry.call, None)
         for tag in entry.tags:
             keys = self._keys_of[tag]
             keys.discard(entry.key)

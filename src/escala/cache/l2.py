@@ -17,7 +17,7 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -33,8 +33,7 @@ _GENERATION = 8
 _PLAIN, _ZLIB = b"\0", b"\1"
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """Where an entry is: its name, its tags, and the field for the declared type of value.
 
     `listed` tells that the tags are stored with the entry, because who reads it does not know them.
@@ -46,15 +45,15 @@ class Address:
     listed: bool = False
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
+    """An entry that was read."""
+
     payload: bytes
     seconds_left: float
     tags: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Right:
+class Right(NamedTuple):
     """The right to load an entry, and the generations from before the load. `found` is an entry that is there now."""
 
     token: bytes
@@ -83,7 +82,7 @@ class L2:
             )
             return self._open(stored, generations, _names(names))
         stored, generations = await self._wire.calls(
-            [("HGET", self._key(address.name), address.field), ("MGET", *map(self._key, address.tags))]
+            ("HGET", self._key(address.name), address.field), ("MGET", *map(self._key, address.tags))
         )
         return self._open(stored, generations, address.tags)
 

@@ -13,14 +13,16 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
+from valkey.exceptions import ConnectionError as ValkeyConnectionError
 
 from escala.background import BackgroundLoop
 from escala.cache.connect import Connector
-from escala.cache.wire import FAILURES, SECONDS, Wire
+from escala.cache.wire import FAILURES, SECONDS, Feed, Wire
 
 PING_EVERY = 0.25
 """Seconds between two pings of each connection."""
@@ -103,19 +105,58 @@ class Link:
     async def _follow(self) -> float:
         began = time.monotonic()
         try:
-            await self._connect_and_listen()
+            await self._connect_and_beat()
         except FAILURES as error:
             self._failure = str(error) or type(error).__name__
         finally:
             self._tried.set()
-            self._lose()
+            self._down()
         if time.monotonic() - began > _STABLE:
             self._retry = _RETRY_EVERY
         else:
             self._retry = min(self._retry * 1.5, _RETRY_MOST)
         return self._retry
 
-    def _lose(self) -> None:
+    async def _connect_and_beat(self) -> None:
+        """Connect, and ping until a connection is lost. Raises one of FAILURES."""
+        make = await self._connector.locate()
+        lost, subscribed = asyncio.Event(), asyncio.Event()
+        wire = Wire(make(), lost.set)
+        feed = Feed(make(), lost.set, partial(self._hear, subscribed))
+        try:
+            async with asyncio.timeout(SECONDS):
+                await feed.open()
+                await wire.open()
+                self._pinged.clear()
+                await self._ask_clock(wire)
+                identity = await feed.ask("CLIENT", "ID")
+                await wire.call(
+                    "CLIENT", "TRACKING", "ON", "REDIRECT", identity, "BCAST", "PREFIX", self._prefix + b"e:"
+                )
+                began = time.monotonic()
+                feed.send(("SUBSCRIBE", _PUSHES, self.channel))
+                await subscribed.wait()
+            self._up(wire, began)
+            while True:
+                self._check(wire, feed)
+                self._ping(wire, feed)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PING_EVERY):
+                        await lost.wait()
+        finally:
+            wire.close()
+            feed.close()
+
+    def _up(self, wire: Wire, since: float) -> None:
+        self.wire = wire
+        self._listener.link_up()
+        self._listener.trusted(since + LEASE)
+        self._tried.set()
+        if self._failure:
+            log.warning("Valkey is available again")
+            self._failure = ""
+
+    def _down(self) -> None:
         if self.wire is not None and self._failure:
             log.warning(
                 "Valkey is unavailable (%s); values are loaded without it, and kept for a second", self._failure
@@ -124,56 +165,46 @@ class Link:
         self._listener.link_down()
         self._wake(list(self._watched))
 
-    async def _connect_and_listen(self) -> None:
-        async with asyncio.timeout(SECONDS) as opening, self._connections() as (wire, pushes):
-            await pushes.connect()
-            await wire.open()
-            await self._read_clock(wire)
-            await pushes.send_command("CLIENT", "ID", check_health=False)
-            identity = await pushes.read_response()
-            await wire.call("CLIENT", "TRACKING", "ON", "REDIRECT", identity, "BCAST", "PREFIX", self._prefix + b"e:")
-            began = time.monotonic()
-            await pushes.send_command("SUBSCRIBE", _PUSHES, self.channel, check_health=False)
-            while (await pushes.read_response(disable_decoding=True))[::2] != [b"subscribe", 2]:
-                pass  # changes that are told already; there is nothing yet that they could concern
-            opening.reschedule(None)
-            self._up(wire, began)
-            await _until_one_fails(self._listen(pushes), self._beat(wire, pushes), self._follow_clock(wire))
+    def _check(self, wire: Wire, feed: Feed) -> None:
+        """Raise if one of the connections is lost, or has not answered for too long."""
+        for socket in (wire, feed):
+            if socket.lost is not None:
+                raise ValkeyConnectionError(str(socket.lost) or type(socket.lost).__name__)
+        if wire.is_late() or (self._pinged and time.monotonic() - self._pinged[0] > SILENCE):
+            raise TimeoutError(f"no answer for {SILENCE:g} s")
 
-    def _up(self, wire: Wire, since: float) -> None:
-        self.wire = wire
-        self._pinged.clear()
-        self._listener.link_up()
-        self._listener.trusted(since + LEASE)
-        self._tried.set()
-        if self._failure:
-            log.warning("Valkey is available again")
-            self._failure = ""
+    def _ping(self, wire: Wire, feed: Feed) -> None:
+        self._pinged.append(time.monotonic())
+        feed.send(("PING",))
+        self._ask_clock(wire)
 
-    @contextlib.asynccontextmanager
-    async def _connections(self) -> AsyncIterator[tuple[Wire, Any]]:
-        make = await self._connector.locate()
-        wire, pushes = Wire(make()), make()
-        try:
-            yield wire, pushes
-        finally:
-            await wire.close()
-            await pushes.disconnect(nowait=True)
+    def _ask_clock(self, wire: Wire) -> "asyncio.Future[list[Any]]":
+        answer = wire.calls(("TIME",))
+        answer.add_done_callback(partial(self._set_clock, time.monotonic()))
+        return answer
 
-    async def _listen(self, pushes: Any) -> None:
-        while True:
-            kind, *parts = await pushes.read_response(disable_decoding=True)
-            if kind == b"pong":
+    def _set_clock(self, asked: float, answer: "asyncio.Future[list[Any]]") -> None:
+        if not answer.cancelled() and not answer.exception():
+            ((seconds, microseconds),) = answer.result()
+            self._clock = int(seconds) + int(microseconds) / 1e6 - asked
+
+    def _hear(self, subscribed: asyncio.Event, message: list[Any]) -> None:
+        kind, *parts = message
+        if kind == b"subscribe":
+            if parts[1] == 2:
+                subscribed.set()
+        elif kind == b"pong":
+            if self._pinged:
                 self._listener.trusted(self._pinged.popleft() + LEASE)
-            elif parts[0] == self.channel:
-                self._told(parts[1])
-            elif parts[1] is None:  # FLUSHALL or FLUSHDB
-                self._listener.all_changed()
-                self._wake(list(self._watched))
-            else:
-                names = [self._name(key) for key in parts[1]]
-                self._listener.changed(names)
-                self._wake(names)
+        elif parts[0] == self.channel:
+            self._told(parts[1])
+        elif parts[1] is None:  # FLUSHALL or FLUSHDB
+            self._listener.all_changed()
+            self._wake(list(self._watched))
+        else:
+            names = [self._name(key) for key in parts[1]]
+            self._listener.changed(names)
+            self._wake(names)
 
     def _told(self, data: bytes) -> None:
         try:
@@ -184,27 +215,6 @@ class Link:
         else:
             self._listener.changed(message.invalidated)
             self._wake(message.released + message.invalidated)
-
-    async def _beat(self, wire: Wire, pushes: Any) -> None:
-        """Ping, and raise when one of the connections has not answered for too long."""
-        while True:
-            await asyncio.sleep(PING_EVERY)
-            if wire.lost is not None:
-                raise wire.lost
-            if wire.is_late() or (self._pinged and time.monotonic() - self._pinged[0] > SILENCE):
-                raise TimeoutError(f"no answer for {SILENCE:g} s")
-            self._pinged.append(time.monotonic())
-            await pushes.send_command("PING", check_health=False)
-
-    async def _follow_clock(self, wire: Wire) -> None:
-        while True:
-            await asyncio.sleep(PING_EVERY)
-            await self._read_clock(wire)
-
-    async def _read_clock(self, wire: Wire) -> None:
-        sent = time.monotonic()
-        seconds, microseconds = await wire.call("TIME")
-        self._clock = int(seconds) + int(microseconds) / 1e6 - sent
 
     def _wake(self, names: Iterable[str]) -> None:
         for name in names:
@@ -217,16 +227,3 @@ class Link:
 
 def message(*, released: Iterable[str] = (), invalidated: Iterable[str] = ()) -> bytes:
     return _encoder.encode(Message(list(released), list(invalidated)))
-
-
-async def _until_one_fails(*works: Coroutine[Any, Any, None]) -> None:
-    """Run endless works side by side. The first that fails ends the others, and its exception is raised."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,7 +6,7 @@ a function is put together and compiled. It finds the entry by its arguments as 
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from escala.cache.l1 import MAX_HITS
@@ -21,7 +21,7 @@ _TEXT = """
     except Exception:  # not there, no cache, or an argument that cannot be a key of a dict
         _usable = False
     if not _usable:
-        return {wait}_miss(({values}), {{{keywords}}})
+        return {wait}_miss({{{arguments}}})
     _entry.counts.l1 += 1
     if _entry.hits < {most}:
         _entry.hits += 1
@@ -31,15 +31,14 @@ _TEXT = """
 
 
 def with_shortcut(signature: inspect.Signature, mark: object, miss: Callable[..., Any], *, is_async: bool) -> Any:
-    """Return a function with the parameters of `signature` that answers from L1, or else by `miss(args, kwargs)`.
+    """Return a function with the parameters of `signature` that answers from L1, or else by `miss(arguments)`.
 
-    Entries are found in `L1.calls` under what `shape` returns for the same `mark`. A function with ``*args`` or
-    ``**kwargs`` always goes the long way.
+    Entries are found in `L1.calls` under what `shape` returns for the same `mark`. A function for which `has_shortcut`
+    is false always goes the long way.
     """
     parameters = list(signature.parameters.values())
     if not has_shortcut(signature):
-        return _long_way(miss, is_async=is_async)
-    keyword = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+        return _long_way(signature, miss, is_async=is_async)
     names = [parameter.name for parameter in parameters]
     plain = [
         parameter.replace(annotation=parameter.empty, default=parameter.empty)
@@ -52,8 +51,7 @@ def with_shortcut(signature: inspect.Signature, mark: object, miss: Callable[...
         wait="await " if is_async else "",
         parameters=str(inspect.Signature(plain))[1:-1],
         shape="".join(f"{name}, " for name in ("_mark", *names, *(f"_type({name})" for name in names))),
-        values="".join(f"{name}, " for name in names if name not in keyword),
-        keywords="".join(f"{name!r}: {name}, " for name in keyword),
+        arguments="".join(f"{name!r}: {name}, " for name in names),
         most=MAX_HITS,
     )
     scope = {
@@ -76,9 +74,16 @@ def has_shortcut(signature: inspect.Signature) -> bool:
     )
 
 
-def shape(mark: object, arguments: list[Any]) -> tuple[Any, ...]:
+def shape(mark: object, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return what a call is found by: the arguments in the order of the parameters, and their types."""
-    return (mark, *arguments, *map(type, arguments))
+    return (mark, *arguments.values(), *map(type, arguments.values()))
+
+
+def bind(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all arguments of a call, in the order of the parameters. Raises TypeError as the call would."""
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    return dict(bound.arguments)
 
 
 class _Name:
@@ -91,11 +96,11 @@ class _Name:
         return self._text
 
 
-def _long_way(miss: Callable[..., Any], *, is_async: bool) -> Any:
+def _long_way(signature: inspect.Signature, miss: Callable[..., Any], *, is_async: bool) -> Any:
     async def call_async(*args: Any, **kwargs: Any) -> Any:
-        return await miss(args, kwargs)
+        return await miss(bind(signature, args, kwargs))
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return miss(args, kwargs)
+        return miss(bind(signature, args, kwargs))
 
     return call_async if is_async else call
