@@ -31,7 +31,7 @@ async def running(environment: Environment | None = None) -> AsyncIterator[None]
             stack.push_async_callback(pool.close)
             database.slot.fill(pool)
             stack.callback(database.slot.empty)
-        system = CacheSystem(environment.valkey, environment.project, _limits(environment))
+        system = CacheSystem(environment.valkey, environment.project, _limits(environment), environment.replica)
         await system.open()
         stack.push_async_callback(system.close)
         cache.slot.fill(system)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from escala.cache import Cache, CacheSystem, link
+from escala.cache import Cache, CacheSystem
 from escala.cache.cached import Target
-from escala.cache.l2 import Address
 from escala.cache.system import DEGRADED_SECONDS
-from escala.cache.wire import Socket
+from escala.cache.valkey import link
+from escala.cache.valkey.l2 import Address
+from escala.cache.valkey.wire import Socket
 from escala.errors import CacheUnavailable, NoValkey, ValueTooLarge
 from tests.cache.systems import acting_as, client, system, unique
 from tests.support import eventually
@@ -231,7 +232,7 @@ async def test_an_older_versions_payload_is_a_miss(connected: CacheSystem, valke
         (key,) = await person.keys("escala:{tests}:e:*")
         ((field, value),) = (await person.hgetall(key)).items()
         for body in (b"\x00" + b"\xa3abc", b"\x01not zlib", b"\x02?", b"\x00"):
-            await person.hset(key, field, value[:16] + body)
+            await person.hset(key, field, value[:17] + body)
             await gone(connected)
             assert await connected.peek(_request(load)) is None
     assert (await load.lookup(1)).source == "loader"

@@ -21,7 +21,11 @@ from escala.access_log.line import Entry, encode, parse
 from escala.access_log.line_sequence import LineSequence
 from escala.access_log.metrics import RouteMetrics
 from escala.access_log.segments import Segments
+from escala.environment import Environment
+from escala.errors import CacheUnavailable
 from escala.http.embedded_server import EmbeddedServer
+
+_PROMETHEUS = "text/plain; version=0.0.4"
 
 SUBJECTS = 200_000
 """How many tokens have their subject remembered.
@@ -146,10 +150,10 @@ async def serve(options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, collector.finish)
     options.metrics.unlink(missing_ok=True)
 
-    def answer(request: Request) -> Response:
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+    def of_routes(request: Request) -> Response:
+        return Response(metrics.text(), media_type=_PROMETHEUS)
 
-    app = Starlette(routes=[Route("/metrics/routes", answer)])
+    app = Starlette(routes=[Route("/metrics/routes", of_routes), Route("/metrics/cache", _of_cache)])
     web = EmbeddedServer(app)
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(options.metrics))
@@ -158,6 +162,18 @@ async def serve(options: argparse.Namespace) -> None:
     web.should_exit = True
     await serving
     segments.close()
+
+
+async def _of_cache(request: Request) -> Response:
+    """Answer with the figures of the caches of all replicas, which report them in Valkey."""
+    from escala.cache.valkey import report  # it takes 15 MB, and only those who ask for it need it
+
+    environment = Environment.read()
+    try:
+        async with report.connection(environment.valkey, "the report on the cache") as wire:
+            return Response(report.exposition(await report.read(wire, environment.project)), media_type=_PROMETHEUS)
+    except CacheUnavailable as error:
+        return Response(f"{error}\n", 503, media_type="text/plain")
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ from typing import Any, Protocol, TypeVar, Unpack, overload
 from escala.cache.cached import Cached, CachedPlain, P, R, Target, cached_async, cached_plain
 from escala.cache.codec import FORMAT, Codec
 from escala.cache.keys import Template, function_name, is_interactive
-from escala.cache.l2 import Address
 from escala.cache.policy import Options, Policy
 from escala.cache.system import Request, slot
+from escala.cache.valkey.l2 import Address
 
 T = TypeVar("T")
 D = TypeVar("D")

@@ -15,11 +15,11 @@ from uuid import UUID
 
 from escala.cache.codec import FORMAT, Codec
 from escala.cache.keys import KeyPart, Template, digest, seed
-from escala.cache.l2 import Address
 from escala.cache.loads import Lookup
 from escala.cache.policy import Policy
 from escala.cache.shortcut import bind, has_shortcut, shape, with_shortcut
 from escala.cache.system import Request, slot
+from escala.cache.valkey.l2 import Address
 from escala.errors import CalledOnLoop
 
 P = ParamSpec("P")

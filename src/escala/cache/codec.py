@@ -38,7 +38,7 @@ class Codec:
     def __init__(self, annotation: Any) -> None:
         try:
             info = types.type_info(annotation)
-            self._decoder = msgspec.msgpack.Decoder(annotation, dec_hook=_load_model, ext_hook=_load_extension)
+            self._decoder = msgspec.msgpack.Decoder(annotation, dec_hook=_load_model, ext_hook=load_extension)
         except (TypeError, ValueError) as error:
             raise TypeError(f"values of the type {annotation} cannot be kept: {error}") from None
         for part in _walk(info, set()):
@@ -114,8 +114,9 @@ def _enrich(value: Any) -> Any:
     return value
 
 
-def _load_extension(code: int, data: memoryview) -> Any:
-    return _READERS[code](msgspec.msgpack.decode(data, ext_hook=_load_extension))
+def load_extension(code: int, data: memoryview) -> Any:
+    """Return what an extension of MessagePack stands for (msgspec's `ext_hook`)."""
+    return _READERS[code](msgspec.msgpack.decode(data, ext_hook=load_extension))
 
 
 def _preparation(info: types.Type) -> Callable[[Any], Any] | None:

@@ -1,5 +1,6 @@
 """What a cache has done in this process, as numbers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 
@@ -23,6 +24,10 @@ class Counts:
     """Invalidations that this process asked for."""
     oversized: int = 0
     """Values that were too large to be kept in Valkey."""
+
+    def add(self, other: Mapping[str, int]) -> None:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + other.get(field.name, 0))
 
     def as_dict(self) -> dict[str, int]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
+import socket
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -13,14 +15,15 @@ from typing import Any, NamedTuple
 
 from escala.background import BackgroundLoop
 from escala.cache.codec import Codec
-from escala.cache.connect import Connector
 from escala.cache.counts import Counts
 from escala.cache.l1 import L1, Entry
-from escala.cache.l2 import L2, LOCK_SECONDS, Address, Found, Right
-from escala.cache.link import Link
 from escala.cache.loads import Load, Lookup, Source, limited
 from escala.cache.policy import Policy
-from escala.cache.wire import FAILURES
+from escala.cache.valkey import report
+from escala.cache.valkey.connect import Connector
+from escala.cache.valkey.l2 import L2, LOCK_SECONDS, Address, Found, Right
+from escala.cache.valkey.link import Link
+from escala.cache.valkey.wire import FAILURES
 from escala.database import after_commit
 from escala.errors import CacheUnavailable, NoValkey, RecursiveLoad, ValueTooLarge
 from escala.holder import ConnectionHolder
@@ -81,7 +84,13 @@ class CacheSystem:
     Without a URL there is only L1, for caches that ask for no more.
     """
 
-    def __init__(self, url: str, project: str, limits: Limits = Limits()) -> None:
+    def __init__(
+        self,
+        url: str,
+        project: str,
+        limits: Limits = Limits(),
+        replica: str = "",
+    ) -> None:
         self.calls: dict[Any, Entry] = {}
         """The entries of both L1, by the arguments of calls: see `L1.calls`."""
         self.shared = L1(limits.entries, limits.bytes, self.calls)
@@ -94,9 +103,12 @@ class CacheSystem:
         self._rights: dict[str, Right] = {}
         self._errors: dict[str, tuple[float, Exception]] = {}
         self._renewing = BackgroundLoop("renewal of cache locks", self._renew)
-        prefix = f"escala:{{{project}}}:"
-        self._link = Link(Connector(url), prefix, self) if url else None
-        self._l2 = L2(self._link, prefix, limits.compress, limits.value) if self._link else None
+        self._reporting = BackgroundLoop("reports on the cache", self._report)
+        self._replica = replica or f"{socket.gethostname()}:{os.getpid()}"
+        self._process = f"{self._replica} {os.urandom(4).hex()}"
+        self._prefix = report.prefix_of(project)
+        self._link = Link(Connector(url), self._prefix, self) if url else None
+        self._l2 = L2(self._link, self._prefix, limits.compress, limits.value) if self._link else None
 
     @property
     def connected(self) -> bool:
@@ -110,10 +122,15 @@ class CacheSystem:
         if self._link is not None:
             await self._link.start()
             self._renewing.start()
+            self._reporting.start()
 
     async def close(self) -> None:
         await self._renewing.stop()
+        await self._reporting.stop()
         if self._link is not None:
+            if self._link.wire is not None and self.counts:
+                with contextlib.suppress(*FAILURES):
+                    await report.remove(self._link.wire, self._prefix, self._process)
             await self._link.stop()
         self.shared.switch_off()
         self.alone.switch_off()
@@ -444,6 +461,22 @@ class CacheSystem:
             except FAILURES:
                 break
         return LOCK_SECONDS / 4
+
+    async def _report(self) -> float:
+        """Say in Valkey what was done here."""
+        assert self._link is not None
+        if self._link.wire is not None and self.counts:
+            said = report.Report(
+                replica=self._replica,
+                at=self._link.server_time(),
+                entries=len(self.shared) + len(self.alone),
+                bytes=self.shared.bytes + self.alone.bytes,
+                evictions=self.shared.evictions + self.alone.evictions,
+                caches={name: counts.as_dict() for name, counts in self.counts.items()},
+            )
+            with contextlib.suppress(*FAILURES):
+                await report.write(self._link.wire, self._prefix, self._process, said)
+        return report.EVERY
 
 
 slot: ConnectionHolder[CacheSystem] = ConnectionHolder("the cache")

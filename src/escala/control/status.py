@@ -82,10 +82,18 @@ class JobsStatus(msgspec.Struct, kw_only=True):
 
 
 class CacheStatus(msgspec.Struct, kw_only=True):
-    """The lookups in the shared level of the cache (Valkey) since it started."""
+    """The figures of the caches of all processes that run, since each started."""
 
-    hits: int
-    misses: int
+    l1: int
+    """Lookups that were answered in the process's memory."""
+    l2: int
+    """Lookups that Valkey answered."""
+    loader: int
+    """Lookups that a load answered."""
+    loads: int
+    entries: int
+    bytes: int
+    """The size of the entries in memory, about."""
 
 
 class Status(msgspec.Struct, kw_only=True):

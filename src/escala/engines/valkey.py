@@ -67,18 +67,6 @@ def _wheel_binary() -> Path:
     return found[0]
 
 
-async def lookups(url: str) -> tuple[int, int] | None:
-    """Return the numbers of cache hits and misses since Valkey started (INFO stats); None if it does not answer."""
-    client = valkey.asyncio.Valkey.from_url(url, socket_connect_timeout=1, socket_timeout=1)
-    try:
-        stats = await client.info("stats")
-        return int(stats["keyspace_hits"]), int(stats["keyspace_misses"])
-    except (ValkeyError, OSError):
-        return None
-    finally:
-        await client.aclose()
-
-
 async def probe(url: str) -> None:
     client = valkey.asyncio.Valkey.from_url(url, socket_connect_timeout=5, socket_timeout=5)
     try:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 
 import psutil
 
+from escala.cache.valkey import report
 from escala.control.status import CacheStatus, JobsStatus, ProcessStatus, ServiceStatus, Status
-from escala.engines.valkey import lookups
+from escala.errors import CacheUnavailable
 from escala.gateway.haproxy.membership import Membership
 from escala.gateway.haproxy.traffic import Traffic
 from escala.processes.child import Child
@@ -135,8 +136,22 @@ class StatusReport:
         return JobsStatus(**counts._asdict()) if counts else None
 
     async def _cache(self) -> CacheStatus | None:
-        found = await lookups(self._engines.valkey_url) if self._phase.name == "ready" else None
-        return CacheStatus(hits=found[0], misses=found[1]) if found else None
+        if self._phase.name != "ready":
+            return None
+        try:
+            async with report.connection(self._engines.valkey_url, "the status of the cache") as wire:
+                reports = await report.read(wire, self._replicas.project.name)
+        except CacheUnavailable:
+            return None
+        counts = report.total(reports).values()
+        return CacheStatus(
+            l1=sum(each.l1 for each in counts),
+            l2=sum(each.l2 for each in counts),
+            loader=sum(each.loader for each in counts),
+            loads=sum(each.loads for each in counts),
+            entries=sum(each.entries for each in reports),
+            bytes=sum(each.bytes for each in reports),
+        )
 
 
 def describe(

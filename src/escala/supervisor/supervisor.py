@@ -167,7 +167,8 @@ class Supervisor:
     async def _start_collector(self, project: Project) -> None:
         if self._pipe is not None:
             children = self._parts.children
-            children.collector = children.make(COLLECTOR, CollectorLifecycle(project, self._pipe))
+            lifecycle = CollectorLifecycle(project, self._pipe, self._parts.engines.valkey_url)
+            children.collector = children.make(COLLECTOR, lifecycle)
             await _started(children.collector, "the access log")
 
     async def _open_gateway(self) -> None:

@@ -30,6 +30,8 @@ from escala.units import format_duration, format_size
 EVERY = 1.0
 """Seconds between two updates."""
 
+_ANSWERED = ("in memory", "by Valkey", "loaded")
+
 KEYS = "↑ ↓ choose   + - scale   r restart   d drain or resume   q quit"
 
 
@@ -69,14 +71,15 @@ class View:
     """The result of the last key, as text."""
     _before: dict[str, Histogram] = field(default_factory=dict)
     _recent: dict[str, Histogram] = field(default_factory=dict)
-    _asked: tuple[int, int] = (0, 0)
-    """The hits and misses of the shared cache since the previous update."""
+    _asked: tuple[int, int, int] = (0, 0, 0)
+    """The lookups in the cache since its previous report: answered in memory, by Valkey, by a load."""
 
     def take(self, status: Status, histograms: dict[str, Histogram]) -> None:
         """Take a newer status to show."""
         earlier, now = self.status.cache, status.cache
-        if earlier and now and now.hits >= earlier.hits:
-            self._asked = (now.hits - earlier.hits, now.misses - earlier.misses)
+        if earlier and now and now != earlier:  # processes report less often than this is called
+            since = (now.l1 - earlier.l1, now.l2 - earlier.l2, now.loader - earlier.loader)
+            self._asked = since if min(since) >= 0 else (0, 0, 0)
         self.status = status
         self._recent = {name: quantiles.since(self._before.get(name, {}), each) for name, each in histograms.items()}
         self._before = histograms
@@ -127,9 +130,12 @@ class View:
             oldest = f", the oldest for {format_duration(jobs.oldest_seconds)}" if jobs.waiting else ""
             parts.append(Text(f"jobs: {jobs.running:,} running, {jobs.waiting:,} waiting{oldest}"))
         if status.cache is not None:
-            asked = sum(self._asked)
-            found = f", {self._asked[0] / asked:.0%} found" if asked else ""
-            parts.append(Text(f"shared cache: {asked:,} keys looked up since the last update{found}"))
+            asked, cache = sum(self._asked), status.cache
+            shares = [
+                f"{count / asked:.0%} {words}" for count, words in zip(self._asked, _ANSWERED, strict=True) if asked
+            ]
+            held = f"{cache.entries:,} entries in memory ({format_size(cache.bytes)})"
+            parts.append(Text(f"cache: {', '.join([f'{asked:,} lookups', *shares, held])}"))
         parts += [Text(line, style="red") for line in status.problems]
         parts += [Text(line) for line in about]
         parts += [Text(""), Text(self.said, style="yellow"), Text(KEYS, style="dim")]

@@ -171,8 +171,8 @@ def _admin(context: RenderContext) -> Iterator[str]:
     yield f"bind {context.admin}"
     yield "no log"
     yield "http-request use-service prometheus-exporter if { path /metrics }"
-    here = "Only /metrics and /metrics/routes are available here."
-    elsewhere = " unless { path /metrics/routes }" if context.access_log is not None else ""
+    here = "Only /metrics, /metrics/routes and /metrics/cache are available here."
+    elsewhere = " unless { path /metrics/routes /metrics/cache }" if context.access_log is not None else ""
     yield f"http-request return {problem(404, here)}{elsewhere}"
     if context.access_log is not None:
         yield "use_backend escala.collector"

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from escala.environment import Environment
 from escala.processes.lifecycle import Lifecycle
 from escala.processes.process import ProcessSpec
 from escala.project.project import Project
@@ -34,8 +35,9 @@ class LogPipe:
 class CollectorLifecycle(Lifecycle):
     start_timeout = 20.0
 
-    def __init__(self, project: Project, pipe: LogPipe) -> None:
+    def __init__(self, project: Project, pipe: LogPipe, valkey: str) -> None:
         self._project = project
+        self._environment = Environment(project=project.name, valkey=valkey)
         self._pipe = pipe
         self._metrics = project.layout.run / "metrics.sock"
 
@@ -54,7 +56,7 @@ class CollectorLifecycle(Lifecycle):
             name=COLLECTOR,
             argv=(sys.executable, "-P", "-m", "escala.access_log.collector", *words),
             cwd=self._project.layout.run,
-            environment={"PATH": program_path(), "PYTHONUNBUFFERED": "1"},
+            environment={"PATH": program_path(), "PYTHONUNBUFFERED": "1", **self._environment.variables()},
             descriptors=(self._pipe.reader,),
         )
 

@@ -7,8 +7,8 @@ never be served again. If Valkey evicts or loses a generation, the tag gets a ne
 
 An entry is a hash with a field for each type of value (`Codec.fingerprint`), so that the versions of a rolling deploy
 do not overwrite each other's values. A field holds the expiry in milliseconds since the epoch by Valkey's clock
-(8 octets, big-endian), the generations (8 octets each, in the order of the tags), an octet that says whether the rest
-is compressed, and the value in MessagePack.
+(8 octets, big-endian), the number of tags (1 octet), their generations (8 octets each), an octet that says whether the
+rest is compressed, and the value in MessagePack.
 
 A *lock* gives one process the right to load an entry. Its token is the fence: only its holder may write the entry.
 """
@@ -21,14 +21,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from escala.cache.link import Link, message
 from escala.cache.policy import MAX_LIFE
-from escala.cache.wire import Wire
+from escala.cache.valkey.link import Link, message
+from escala.cache.valkey.wire import Wire
 
 LOCK_SECONDS = 3.0
 """How long a lock is held after its holder was last heard of."""
 _GENERATION_SECONDS = int(7 * MAX_LIFE)
-_HEAD = struct.Struct(">Q")
+_HEAD = struct.Struct(">QB")
+_MOST_TAGS = 255
 _GENERATION = 8
 _PLAIN, _ZLIB = b"\0", b"\1"
 
@@ -125,7 +126,7 @@ class L2:
                 [self._lock(address.name), *map(self._key, (address.name, *address.tags))],
                 right.token if right else b"",
                 address.field,
-                _HEAD.pack(int((self._link.server_time() + seconds) * 1000)),
+                _HEAD.pack(int((self._link.server_time() + seconds) * 1000), len(address.tags)),
                 self._body(payload),
                 max(1, int(seconds * 1000)),
                 os.urandom(_GENERATION),
@@ -168,20 +169,32 @@ class L2:
 
     def _open(self, stored: object, generations: Sequence[bytes | None], tags: tuple[str, ...]) -> Found | None:
         """Return what is stored in an entry's field; None if it is not valid, or was not written by this version."""
-        start = _HEAD.size + len(generations) * _GENERATION
-        if not isinstance(stored, bytes) or len(stored) <= start or None in generations:
+        if not isinstance(stored, bytes):
             return None
-        if stored[_HEAD.size : start] != b"".join(generations):  # type: ignore[arg-type]
+        expires, stored_generations, payload = read_field(stored)
+        left = expires - self._link.server_time()
+        if payload is None or left <= 0 or stored_generations != generations:
             return None
-        left = _HEAD.unpack_from(stored)[0] / 1000 - self._link.server_time()
-        payload = _unpacked(stored[start:])
-        return Found(payload, left, tags) if payload is not None and left > 0 else None
+        return Found(payload, left, tags)
 
     def _key(self, name: str) -> bytes:
         return self._prefix + _encoded(name)
 
     def _lock(self, name: str) -> bytes:
         return self._prefix + b"l:" + _encoded(name)
+
+
+def read_field(stored: bytes) -> tuple[float, list[bytes], bytes | None]:
+    """Return what a field holds: the expiry in seconds since the epoch, the generations, and the value.
+
+    The value is None if the field was not written by this version.
+    """
+    if len(stored) < _HEAD.size:
+        return 0.0, [], None
+    expires, count = _HEAD.unpack_from(stored)
+    start = _HEAD.size + count * _GENERATION
+    generations = [stored[place : place + _GENERATION] for place in range(_HEAD.size, start, _GENERATION)]
+    return expires / 1000, generations, _unpacked(stored[start:])
 
 
 def _unpacked(body: bytes) -> bytes | None:

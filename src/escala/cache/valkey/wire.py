@@ -15,7 +15,7 @@ import valkey.asyncio
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
 from valkey.exceptions import ResponseError, ValkeyError
 
-from escala.cache.scripts import script
+from escala.cache.valkey.scripts import script
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
@@ -90,10 +90,6 @@ class Wire(Socket):
         self._answers: list[Any] = []
         self._digests: dict[str, bytes] = {}
 
-    async def open(self) -> None:
-        await super().open()
-        await self._load_scripts()
-
     def is_late(self) -> bool:
         """Whether an answer has been due for longer than SECONDS."""
         return bool(self._waiting) and time.monotonic() - self._waiting[0][2] > SECONDS
@@ -116,10 +112,11 @@ class Wire(Socket):
         except ResponseError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
-        await self._load_scripts()  # somebody has flushed them
+        await self.load_scripts()  # somebody has flushed them
         return await self.call("EVALSHA", self._digests[name], len(keys), *keys, *arguments)
 
-    async def _load_scripts(self) -> None:
+    async def load_scripts(self) -> None:
+        """Let `run` find its scripts. Raises one of FAILURES."""
         digests = await self.calls(*(("SCRIPT", "LOAD", script(name)) for name in _SCRIPTS))
         self._digests = dict(zip(_SCRIPTS, digests, strict=True))
 

@@ -21,8 +21,8 @@ import msgspec
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
 
 from escala.background import BackgroundLoop
-from escala.cache.connect import Connector
-from escala.cache.wire import FAILURES, SECONDS, Feed, Wire
+from escala.cache.valkey.connect import Connector
+from escala.cache.valkey.wire import FAILURES, SECONDS, Feed, Wire
 
 PING_EVERY = 0.25
 """Seconds between two pings of each connection."""
@@ -127,6 +127,7 @@ class Link:
             async with asyncio.timeout(SECONDS):
                 await feed.open()
                 await wire.open()
+                await wire.load_scripts()
                 self._pinged.clear()
                 await self._ask_clock(wire)
                 identity = await feed.ask("CLIENT", "ID")

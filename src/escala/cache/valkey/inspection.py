@@ -1,0 +1,68 @@
+"""What is in Valkey, for people: keys and values, without the types that services declare."""
+
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from escala.cache.codec import load_extension
+from escala.cache.valkey.l2 import read_field
+from escala.cache.valkey.report import prefix_of
+from escala.cache.valkey.wire import Wire
+
+_PAGE = 500
+
+
+class Found(NamedTuple):
+    """One value of a key: there is one for each declared type."""
+
+    value: Any
+    seconds_left: float
+    size: int
+    """The stored bytes."""
+    state: str
+    """Whether it is still valid, in words."""
+
+
+class Inspection:
+    """Raises one of `wire.FAILURES` where Valkey does not answer."""
+
+    def __init__(self, wire: Wire, project: str) -> None:
+        self._wire = wire
+        self._prefix = prefix_of(project)
+
+    async def keys(self, cache: str | None) -> AsyncIterator[str]:
+        """Yield the keys of one cache, or of all."""
+        start = f"{self._prefix}e:{f'{cache}:' if cache else ''}"
+        pattern = "".join(f"\\{letter}" if letter in "*?[]\\^" else letter for letter in start) + "*"
+        position: bytes | int = 0
+        while True:
+            position, page = await self._wire.call("SCAN", position, "MATCH", pattern, "COUNT", _PAGE)
+            for key in page:
+                yield key.decode(errors="surrogateescape").removeprefix(f"{self._prefix}e:")
+            if int(position) == 0:
+                return
+
+    async def get(self, key: str) -> list[Found]:
+        """Return the values of a key, one for each declared type."""
+        clear = f"{self._prefix}t:{key.partition(':')[0]}"
+        fields, generation, (seconds, _) = await self._wire.calls(
+            ("HGETALL", f"{self._prefix}e:{key}"), ("GET", clear), ("TIME",)
+        )
+        found = []
+        for field, stored in zip(fields[::2], fields[1::2], strict=True):
+            if field.startswith(b"tags "):
+                continue
+            expires, generations, payload = read_field(stored)
+            try:
+                value = msgspec.msgpack.decode(payload or b"", ext_hook=load_extension)
+            except (msgspec.MsgspecError, ValueError, TypeError, LookupError):
+                continue  # another version's
+            if generations[:1] != [generation]:
+                state = "invalidated"
+            elif len(generations) > 1:
+                state = f"valid unless one of its {len(generations) - 1} tags was invalidated"
+            else:
+                state = "valid"
+            found.append(Found(value, expires - int(seconds), len(stored), state))
+        return found
