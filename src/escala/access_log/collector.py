@@ -170,7 +170,7 @@ async def _of_cache(request: Request) -> Response:
 
     environment = Environment.read()
     try:
-        async with report.connection(environment.valkey, "the report on the cache") as wire:
+        async with report.connection(environment.valkey, environment.project, "the report on the cache") as wire:
             return Response(report.exposition(await report.read(wire, environment.project)), media_type=_PROMETHEUS)
     except CacheUnavailable as error:
         return Response(f"{error}\n", 503, media_type="text/plain")

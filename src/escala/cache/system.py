@@ -107,7 +107,7 @@ class CacheSystem:
         self._replica = replica or f"{socket.gethostname()}:{os.getpid()}"
         self._process = f"{self._replica} {os.urandom(4).hex()}"
         self._prefix = report.prefix_of(project)
-        self._link = Link(Connector(url), self._prefix, self) if url else None
+        self._link = Link(Connector(url, self._prefix), self._prefix, self) if url else None
         self._l2 = L2(self._link, self._prefix, limits.compress, limits.value) if self._link else None
 
     @property

@@ -10,7 +10,10 @@ from escala.config.section import Section
 from escala.config.types import Size, matching
 
 _PostgresUrl = Annotated[Secret, matching(r"postgres(ql)?://.+", "a URL such as postgresql://user@host:5432/database")]
-_ValkeyUrl = Annotated[Secret, matching(r"(valkeys?|rediss?|unix)://.+", "a URL such as valkey://host:6379/0")]
+_ValkeyUrl = Annotated[
+    Secret,
+    matching(r"((valkeys?|rediss?)(\+sentinel|\+cluster)?|unix)://.+", "a URL such as valkey://host:6379/0"),
+]
 
 
 class PostgresSettings(Section):
@@ -27,7 +30,10 @@ class PostgresSettings(Section):
 
 class ValkeySettings(Section):
     url: _ValkeyUrl | None = Field(default=None, repr=False)
-    """The URL of an external Valkey ≥ 7.2 or Redis ≥ 6.2; by default, Escala starts a Valkey from the wheel."""
+    """The URL of an external Valkey ≥ 7.2 or Redis ≥ 6.2; by default, Escala starts a Valkey from the wheel.
+
+    With `valkey+sentinel://` and `valkey+cluster://`, several hosts may stand before the path, separated by commas.
+    """
     memory: Size = 64 * 1024**2
     """The embedded Valkey's memory for data. When it is full, the least recently used keys are evicted."""
 

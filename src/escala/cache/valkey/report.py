@@ -82,13 +82,13 @@ def total(reports: Iterable[Report]) -> dict[str, Counts]:
 
 
 @asynccontextmanager
-async def connection(url: str, what: str) -> AsyncIterator[Wire]:
+async def connection(url: str, project: str, what: str) -> AsyncIterator[Wire]:
     """Connect to a project's Valkey for a moment. Raises CacheUnavailable if that fails, or what is done in the block.
 
     `what` says what cannot be carried out then.
     """
     try:
-        make = await Connector(url).locate()
+        make = await Connector(url, prefix_of(project)).locate()
         wire = Wire(make(), lambda: None)
         try:
             await wire.open()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import libvalkey
-import valkey.asyncio
+from valkey.asyncio.connection import AbstractConnection
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
 from valkey.exceptions import ResponseError, ValkeyError
 
@@ -24,13 +24,16 @@ SECONDS = 1.0
 FAILURES = (OSError, TimeoutError, EOFError, ValkeyError)
 """The exceptions that a command raises while Valkey is unavailable, or when it refuses the command."""
 
+_ELSEWHERE = ("MOVED", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "LOADING")
+"""How a refusal begins that tells that the keys are to be looked for again, on another server."""
+
 _SCRIPTS = ("read", "begin", "write", "release", "renew", "invalidate")
 
 
 class Socket(asyncio.Protocol):
     """A connection whose messages are handed to `received`, in their order. `on_lost` is called once, at its end."""
 
-    def __init__(self, connection: valkey.asyncio.Connection, on_lost: Callable[[], None]) -> None:
+    def __init__(self, connection: AbstractConnection, on_lost: Callable[[], None]) -> None:
         self._connection = connection
         self._on_lost = on_lost
         self._transport: Any = None
@@ -84,7 +87,7 @@ class Wire(Socket):
     ConnectionError.
     """
 
-    def __init__(self, connection: valkey.asyncio.Connection, on_lost: Callable[[], None]) -> None:
+    def __init__(self, connection: AbstractConnection, on_lost: Callable[[], None]) -> None:
         super().__init__(connection, on_lost)
         self._waiting: deque[tuple[asyncio.Future[list[Any]], int, float]] = deque()
         self._answers: list[Any] = []
@@ -131,13 +134,15 @@ class Wire(Socket):
             return
         self._waiting.popleft()
         self._answers = []
+        refusals = [answer for answer in answers if isinstance(answer, ResponseError)]
         if future.done():
             return  # its caller was cancelled
-        for answer in answers:
-            if isinstance(answer, ResponseError):
-                future.set_exception(answer)
-                return
-        future.set_result(answers)
+        if not refusals:
+            future.set_result(answers)
+            return
+        future.set_exception(refusals[0])
+        if str(refusals[0]).startswith(_ELSEWHERE):
+            self.fail(refusals[0])
 
     def fail(self, error: BaseException) -> None:
         super().fail(error)
@@ -152,7 +157,7 @@ class Feed(Socket):
 
     def __init__(
         self,
-        connection: valkey.asyncio.Connection,
+        connection: AbstractConnection,
         on_lost: Callable[[], None],
         on_message: Callable[[list[Any]], None],
     ) -> None:

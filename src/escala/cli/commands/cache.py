@@ -128,7 +128,7 @@ def _connected(project: Project, work: Callable[[Wire], Awaitable[T]]) -> T:
     """Return what `work` returns for a connection to the project's Valkey."""
 
     async def connect() -> T:
-        async with report.connection(_url(project), "reading the cache") as wire:
+        async with report.connection(_url(project), project.name, "reading the cache") as wire:
             return await work(wire)
 
     _reachable(project)
