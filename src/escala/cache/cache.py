@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar, Unpack, overload
+
+from starlette.types import ASGIApp
 
 from escala.cache.cached import Cached, CachedPlain, P, R, Target, cached_async, cached_plain
 from escala.cache.codec import FORMAT, Codec
 from escala.cache.keys import Template, function_name, is_interactive
 from escala.cache.policy import Options, Policy
+from escala.cache.response import PassedOn, ResponseCache
 from escala.cache.system import Request, slot
 from escala.cache.valkey.l2 import Address
 
@@ -86,6 +90,47 @@ class Cache:
             )
         self._functions[name] = function
         return name
+
+    def response(
+        self,
+        *,
+        paths: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        vary: Sequence[str] = (),
+        shared: bool = False,
+        status: bool = False,
+        **options: Unpack[Options],
+    ) -> Callable[[ASGIApp], ResponseCache]:
+        """Return ASGI middleware that keeps whole answers to GET requests.
+
+        ``app.add_middleware(flights.response(ttl="60s", paths=["/catalog/*"], tags=["catalog"]))``, or around any ASGI
+        app: ``flights.response(ttl="60s")(app)``.
+
+        `paths` says which requests it concerns, by default all; ``*`` stands for anything. ``{path}`` in `tags` is
+        the path. `vary` names the request headers that the answer depends on. Requests with ``Authorization`` or
+        ``Cookie`` are passed on, unless `vary` has that header, or `shared` says that the answer is the same for
+        everybody who may ask. `status` adds the header Cache-Status (RFC 9211). `options` are those of `Options`.
+
+        Not kept are answers with ``Set-Cookie``, with ``Cache-Control: no-store`` or ``private``, with a ``Vary`` that
+        names more than `vary`, and longer ones than 1 MiB. An answer without ETag gets one, and a request that has it
+        already gets 304. An answer without Cache-Control gets ``no-cache``: clients ask again each time, because an
+        invalidation does not reach them.
+
+        Raises ValueError or TypeError for an option or a tag that cannot be.
+        """
+        policy = self.policy.with_options({"errors": (PassedOn,), "errors_ttl": "10s", **options})
+        for tag in tags:
+            Template(tag)
+        return partial(
+            ResponseCache,
+            cache=self.name,
+            policy=policy,
+            paths=paths,
+            tags=tags,
+            vary=vary,
+            shared=shared,
+            status=status,
+        )
 
     @overload
     async def get(self, key: str, *, type: type[T], default: None = None) -> T | None: ...

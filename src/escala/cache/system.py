@@ -343,7 +343,7 @@ class CacheSystem:
         name = request.address.name
         if kept := self._errors.get(name):
             if time.monotonic() < kept[0]:
-                raise kept[1]
+                raise kept[1].with_traceback(None)
             del self._errors[name]
         load = self.loads.get(name)
         if load is None or not self._is_current(request, load):
@@ -407,8 +407,9 @@ class CacheSystem:
                     stored = await l2.write(request.address, payload, fresh + request.policy.extra, right)
             return Lookup(kept, "loader")
         except Exception as error:
-            counts.errors += 1
-            if isinstance(error, request.policy.errors):
+            if not isinstance(error, request.policy.errors):
+                counts.errors += 1
+            else:
                 self._errors[name] = (time.monotonic() + request.policy.errors_ttl, error)
             raise
         finally:
