@@ -31,7 +31,8 @@ import msgspec
 import uvloop
 import valkey.asyncio
 
-from benchmarks.processes import scratch_folder
+from benchmarks.processes import required, scratch_folder, token
+from benchmarks.system import laboratory
 from escala.cache import Cache, CacheSystem, slot
 from escala.cache.counts import Counts
 from escala.cache.l1 import L1, Entry
@@ -67,6 +68,8 @@ def main() -> None:
         figures |= stampede(fleet, postgres)
         figures |= staleness(fleet, options.invalidations)
         figures |= loss(fleet, server)
+    with scratch_folder() as folder:
+        figures |= database_load(folder)
     print()
     print(json.dumps(figures))
 
@@ -455,6 +458,101 @@ def loss(fleet: Fleet, server: "subprocess.Popen[bytes]", rounds: int = 5) -> di
         time.sleep(4)
     print(f"\nfrom silence to L1 off: {max(times):.3f} s at most of {rounds} rounds")
     return {"loss_to_off_s": round(max(times), 3)}
+
+
+# ------------------------------------------------------------------------------------------- what the database is spared
+
+RATE = 2000
+CONNECTIONS = 64
+UNCACHED_APP = """
+import inspect
+
+from laboratorio import microservice
+from escala.cache import Lookup
+
+
+class Plain:
+    def __init__(self, function):
+        self.function = function
+
+    async def __call__(self, *arguments):
+        return await self.function(*arguments)
+
+    async def lookup(self, *arguments):
+        return Lookup(await self.function(*arguments), "loader")
+
+
+for name in ("departures", "known_codes"):
+    setattr(microservice, name, Plain(inspect.unwrap(getattr(microservice, name))))
+app = microservice.app
+"""
+UNCACHED_SERVICE = """
+[services.uncached]
+app = "uncached:app"
+replicas = 2
+routes = [{ path = "/uncached", to = "/data" }]
+"""
+WRK = """
+local paths, sums, total = {}, {}, 0
+for month = 1, 12 do
+  for day = 1, 28 do
+    for _, origin in ipairs({"JFK", "LGA", "EWR"}) do
+      paths[#paths + 1] = string.format("?origin=%s&month=%d&day=%d", origin, month, day)
+    end
+  end
+end
+for rank = 1, #paths do
+  total = total + 1 / rank
+  sums[rank] = total
+end
+math.randomseed(7)
+function request()
+  local wanted, low, high = math.random() * total, 1, #paths
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if sums[middle] < wanted then low = middle + 1 else high = middle end
+  end
+  return wrk.format("GET", wrk.path .. paths[low])
+end
+function delay()
+  return PAUSE
+end
+"""
+
+
+def database_load(folder: Path, seconds: int = 10) -> dict[str, Any]:
+    """Count PostgreSQL's queries while the laboratory's /data gets 2,000 requests per second of Zipf's keys."""
+    script = folder / "zipf.lua"
+    script.write_text(WRK.replace("PAUSE", str(CONNECTIONS * 1000 // RATE - 1)))
+    figures: dict[str, Any] = {}
+    print(f"\nPostgreSQL's queries per second under at most {RATE} requests per second")
+    with laboratory(folder, UNCACHED_SERVICE, uncached=UNCACHED_APP) as project:
+        secret, postgres = token(project), postgres_engine(project.config, project.layout).url
+        idle = _queries(postgres, lambda: time.sleep(3)) / 3
+        for name, path in (("cached", "/data"), ("uncached", "/uncached")):
+            command = [str(required("wrk")), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}", "-s", str(script)]
+            command += ["-H", f"Authorization: Bearer {secret}", f"{project.config.gateway.url}{path}"]
+            subprocess.run(command, capture_output=True, check=True)  # warm
+            said: list[str] = []
+            queries = _queries(postgres, lambda: said.append(_said(command)))  # noqa: B023 - it runs at once
+            rate = float(said[0].partition("Requests/sec:")[2].split()[0])
+            per_second = max(0.0, queries / seconds - idle)
+            print(f"  {name:<9} {rate:7.0f} requests/s   {per_second:8.1f} queries/s")
+            figures |= {f"requests_per_s_{name}": round(rate), f"queries_per_s_{name}": round(per_second, 1)}
+    return figures
+
+
+def _said(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _queries(postgres: str, work: Callable[[], Any]) -> float:
+    """Return how many transactions ended while `work` ran: each query outside a transaction is one."""
+    count = "select xact_commit + xact_rollback from pg_stat_database where datname = current_database()"
+    before = asyncio.run(_execute(postgres, count))
+    work()
+    time.sleep(1.5)  # until the figures of idle connections have been reported
+    return float(asyncio.run(_execute(postgres, count)) - before)
 
 
 if __name__ == "__main__":

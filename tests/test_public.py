@@ -12,6 +12,7 @@ def test_the_public_names() -> None:
         "__version__",
         "auth",
         "database",
+        "from_thread",
         "lifespan",
         "problem",
         "running",

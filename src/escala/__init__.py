@@ -8,7 +8,7 @@ from escala._version import __version__
 if TYPE_CHECKING:
     from escala import auth, database
     from escala.cache import Cache
-    from escala.connections import lifespan, running
+    from escala.connections import from_thread, lifespan, running
     from escala.errors import EscalaError
     from escala.http import problem
     from escala.http.problem import Problem
@@ -21,6 +21,7 @@ __all__ = [
     "__version__",
     "auth",
     "database",
+    "from_thread",
     "lifespan",
     "problem",
     "running",
@@ -31,6 +32,7 @@ _HOMES = {
     "Cache": "escala.cache",
     "EscalaError": "escala.errors",
     "Problem": "escala.http.problem",
+    "from_thread": "escala.connections",
     "lifespan": "escala.connections",
     "running": "escala.connections",
     "task": "escala.tasks.task",

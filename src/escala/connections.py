@@ -1,14 +1,19 @@
 """The composition root of the library: opens and closes the connections that `database`, `Cache` and `task` use."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from escala import cache, database
 from escala.cache import CacheSystem, Limits
 from escala.database import Database
 from escala.environment import Environment
+from escala.errors import CalledOnLoop
 from escala.units import parse_size
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -57,3 +62,21 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
     """
     async with running():
         yield
+
+
+def from_thread(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that uses the connections, and wait for it: for plain code in a thread, as in Flask or Django.
+
+    ``escala.from_thread(flights.invalidate("from:JFK"))``. It runs on the event loop of `running`. Raises CalledOnLoop
+    on an event loop's thread, NotConnected outside `running`, and every exception of the coroutine.
+    """
+    try:
+        loop = cache.slot.get().loop
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            raise CalledOnLoop("escala.from_thread")
+    except BaseException:
+        work.close()  # it would be reported as never awaited
+        raise
+    assert loop is not None
+    return asyncio.run_coroutine_threadsafe(work, loop).result()

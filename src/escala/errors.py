@@ -405,7 +405,7 @@ class RecursiveLoad(EscalaError):
 
 @dataclass(eq=False)
 class CalledOnLoop(EscalaError):
-    """{what} is a plain function, and would block the event loop here; call it in a thread, or make it async"""
+    """{what} waits for its result, and would block the event loop here; call it in a thread, or make it async"""
 
     what: str
 

@@ -240,7 +240,7 @@ async def test_an_older_versions_payload_is_a_miss(connected: CacheSystem, valke
 
 def _request(load: Any) -> Any:
     """Return the request of a call, which peeks without loading."""
-    (target,) = [c.cell_contents for c in load.lookup.__closure__ if isinstance(c.cell_contents, Target)]
+    (target,) = [c.cell_contents for c in load.delete.__closure__ if isinstance(c.cell_contents, Target)]
     return target.request({"number": 1})
 
 

@@ -236,13 +236,18 @@ def cached_async(target: Target) -> Any:
     async def miss(arguments: Mapping[str, Any]) -> Any:
         return (await on_loop(target.lookup, arguments)).value
 
-    async def lookup(*args: Any, **kwargs: Any) -> Lookup[Any]:
-        return await on_loop(target.lookup, bind(target.signature, args, kwargs))
+    async def lookup(arguments: Mapping[str, Any]) -> Lookup[Any]:
+        return await on_loop(target.lookup, arguments)
 
     async def delete(*args: Any, **kwargs: Any) -> None:
         await on_loop(target.delete, bind(target.signature, args, kwargs))
 
-    return _dressed(target, with_shortcut(target.signature, target, miss, is_async=True), lookup, delete)
+    return _dressed(
+        target,
+        with_shortcut(target.signature, target, miss, is_async=True),
+        with_shortcut(target.signature, target, lookup, is_async=True, lookup=True),
+        delete,
+    )
 
 
 def cached_plain(target: Target) -> Any:
@@ -260,13 +265,18 @@ def cached_plain(target: Target) -> Any:
     def miss(arguments: Mapping[str, Any]) -> Any:
         return wait(target.lookup, arguments).value
 
-    def lookup(*args: Any, **kwargs: Any) -> Lookup[Any]:
-        return wait(target.lookup, bind(target.signature, args, kwargs))
+    def lookup(arguments: Mapping[str, Any]) -> Lookup[Any]:
+        return wait(target.lookup, arguments)
 
     def delete(*args: Any, **kwargs: Any) -> None:
         wait(target.delete, bind(target.signature, args, kwargs))
 
-    return _dressed(target, with_shortcut(target.signature, target, miss, is_async=False), lookup, delete)
+    return _dressed(
+        target,
+        with_shortcut(target.signature, target, miss, is_async=False),
+        with_shortcut(target.signature, target, lookup, is_async=False, lookup=True),
+        delete,
+    )
 
 
 def _dressed(target: Target, call: Any, lookup: Any, delete: Any) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from escala.cache.l1 import MAX_HITS
+from escala.cache.loads import Lookup
 from escala.cache.system import slot
 
 _TEXT = """
@@ -26,13 +27,18 @@ _TEXT = """
     if _entry.hits < {most}:
         _entry.hits += 1
     _payload = _entry.payload
-    return _entry.value if _payload is None else _entry.decode(_payload)
+    return {result}
 """
+_VALUE = "_entry.value if _payload is None else _entry.decode(_payload)"
+_LOOKUP = f"_Lookup({_VALUE}, 'l1')"
 
 
-def with_shortcut(signature: inspect.Signature, mark: object, miss: Callable[..., Any], *, is_async: bool) -> Any:
+def with_shortcut(
+    signature: inspect.Signature, mark: object, miss: Callable[..., Any], *, is_async: bool, lookup: bool = False
+) -> Any:
     """Return a function with the parameters of `signature` that answers from L1, or else by `miss(arguments)`.
 
+    It returns the value, or a `Lookup` if `lookup` is set, as `miss` does.
     Entries are found in `L1.calls` under what `shape` returns for the same `mark`. A function for which `has_shortcut`
     is false always goes the long way.
     """
@@ -53,11 +59,13 @@ def with_shortcut(signature: inspect.Signature, mark: object, miss: Callable[...
         shape="".join(f"{name}, " for name in ("_mark", *names, *(f"_type({name})" for name in names))),
         arguments="".join(f"{name!r}: {name}, " for name in names),
         most=MAX_HITS,
+        result=_LOOKUP if lookup else _VALUE,
     )
     scope = {
         "_slot": slot,
         "_monotonic": time.monotonic,
         "_type": type,
+        "_Lookup": Lookup,
         "_mark": mark,
         "_miss": miss,
         "_defaults": {parameter.name: parameter.default for parameter in parameters},

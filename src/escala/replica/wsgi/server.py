@@ -6,8 +6,10 @@ loop, and tells the thread that the client has disconnected.
 """
 
 import asyncio
+import contextlib
 import contextvars
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from starlette.types import Receive, Scope, Send
@@ -55,6 +57,19 @@ def _expects_continue(scope: Scope) -> bool:
 
 async def _lifespan(receive: Receive, send: Send) -> None:
     await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
+    async with _connections():
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
     await send({"type": "lifespan.shutdown.complete"})
+
+
+@contextlib.asynccontextmanager
+async def _connections() -> AsyncIterator[None]:
+    """Connect the database and the cache if the app has imported one: a WSGI app has no lifespan to do so."""
+    if sys.modules.keys() & {"escala.cache", "escala.database"}:
+        from escala.connections import running  # an app that uses neither is spared the time and the memory
+
+        async with running():
+            yield
+    else:
+        yield
