@@ -21,9 +21,10 @@ demo: $(VENV)/.demo ## install what is missing and start the laboratory on http:
 test: $(VENV)/.dev ## run the tests on the real engines
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
-chaos: $(VENV)/.dev ## the long forms of the tests that kill, harass and replace under load (about 5 minutes)
+chaos: $(VENV)/.dev ## the long forms of the tests that kill, harass and replace under load (about 7 minutes)
 	@CHAOS=1 CHAOS_KILLS=16 SLOW_CONNECTIONS=1000 $(BIN)/python -m pytest tests/laboratory/test_kill.py \
-		tests/gateway/test_hostile.py tests/supervisor/test_signals.py tests/supervisor/changes/test_end_to_end.py
+		tests/gateway/test_hostile.py tests/supervisor/test_signals.py tests/supervisor/changes/test_end_to_end.py \
+		tests/cache/test_processes.py
 
 check: $(VENV)/.dev ## formatting, lint and types
 	@$(BIN)/ruff format --check .
@@ -34,12 +35,14 @@ format: $(VENV)/.dev ## format and mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## measure start-up and memory, the gateway against its peers, scaling, and what clients notice of failures
+bench: $(VENV)/.bench ## measure start-up and memory, gateway, cache and laboratory against their peers, scaling, failures
 	@$(BIN)/python -m benchmarks.footprint
 	@$(BIN)/python -m benchmarks.gateway
 	@$(BIN)/python -m benchmarks.failover
 	@$(BIN)/python -m benchmarks.scaling
 	@$(BIN)/python -m benchmarks.hostile
+	@$(BIN)/python -m benchmarks.cache
+	@$(BIN)/python -m benchmarks.system
 
 clean: ## remove the virtual environment and caches (data of the demo stays)
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
@@ -51,6 +54,11 @@ $(VENV)/bin/python:
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	@echo "installing Escala and its engines into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@echo "installing what Escala is compared with into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
