@@ -460,7 +460,7 @@ def loss(fleet: Fleet, server: "subprocess.Popen[bytes]", rounds: int = 5) -> di
     return {"loss_to_off_s": round(max(times), 3)}
 
 
-# ------------------------------------------------------------------------------------------- what the database is spared
+# ------------------------------------------------------------------------------------------ what the database is spared
 
 RATE = 2000
 CONNECTIONS = 64
@@ -537,7 +537,7 @@ def database_load(folder: Path, seconds: int = 10) -> dict[str, Any]:
             rate = float(said[0].partition("Requests/sec:")[2].split()[0])
             refused = said[0].partition("Non-2xx or 3xx responses:")[2].split()[:1]
             per_second = queries / seconds
-            print(f"  {name:<9} {rate:7.0f} requests/s   {per_second:8.1f} queries/s   refused: {refused}")
+            print(f"  {name:<9} {rate:7.0f} requests/s   {per_second:8.1f} queries/s   refused: {refused or 0}")
             figures |= {f"requests_per_s_{name}": round(rate), f"queries_per_s_{name}": round(per_second, 1)}
     return figures
 

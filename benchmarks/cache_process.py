@@ -52,7 +52,7 @@ class Watch:
 
         def noted(names: Iterable[str]) -> None:
             names = list(names)
-            before = system.shared.get(f"e:{shared.key()}") is not None
+            before = system.levels.shared.get(f"e:{shared.key()}") is not None
             changed(names)
             if before and "t:things:shared" in names:
                 self._dropped.append(time.monotonic())
@@ -63,7 +63,7 @@ class Watch:
     async def _look(self, system: CacheSystem, pause: float) -> None:
         number = 0
         while True:
-            if (await shared.lookup()).source == "l1" and system.shared.trusted_until > time.monotonic():
+            if (await shared.lookup()).source == "l1" and system.levels.shared.trusted_until > time.monotonic():
                 self.last_l1 = time.monotonic()  # not what was loaded without Valkey, which lives for a second
             number += 1
             await other(number % 50)

@@ -358,9 +358,10 @@ class PoolExhausted(DatabaseUnavailable):
 
 @dataclass(eq=False)
 class CacheUnavailable(EscalaError):
-    """Valkey did not answer, so {action} could not be carried out; try again"""
+    """{action} failed, because Valkey is unavailable or refuses it ({reason}); try again"""
 
     action: str
+    reason: str
 
 
 @dataclass(eq=False)
@@ -398,7 +399,7 @@ class LoadCancelled(EscalaError):
 
 @dataclass(eq=False)
 class RecursiveLoad(EscalaError):
-    """{what} asked for its own result while it was being loaded, with the same arguments; it would wait for ever"""
+    """{what} asked for its own result while it was being loaded, with the same arguments; it would wait forever"""
 
     what: str
 

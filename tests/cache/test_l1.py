@@ -55,11 +55,12 @@ def test_what_is_asked_for_again_stays(l1: L1) -> None:
 
 
 def test_the_size_in_bytes_is_bounded() -> None:
-    l1 = full(1000, room=100 * (OVERHEAD + 1000))
+    each = OVERHEAD + 1000 + len("0000") + len("t")
+    l1 = full(1000, room=100 * each)
     for number in range(1000):
-        put(l1, str(number), "t", weight=1000)
+        put(l1, f"{number:04}", "t", weight=1000)
     assert len(l1) == 100
-    assert l1.bytes == 100 * (OVERHEAD + 1000)
+    assert l1.bytes == 100 * each
     assert not put(l1, "huge", weight=l1.largest + 1)
     l1.invalidate(["t"])
     assert (len(l1), l1.bytes) == (0, 0)
@@ -67,8 +68,8 @@ def test_the_size_in_bytes_is_bounded() -> None:
 
 def test_a_replaced_entry_counts_once(l1: L1) -> None:
     for _ in range(5):
-        put(l1, "a", "t", weight=10)
-    assert (len(l1), l1.bytes) == (1, 10 + OVERHEAD)
+        put(l1, "a", "t", "u", weight=10)
+    assert (len(l1), l1.bytes) == (1, 10 + OVERHEAD + len("atu"))
 
 
 def test_a_tag_takes_its_entries_along(l1: L1) -> None:

@@ -63,7 +63,7 @@ async def test_reports_of_the_dead_and_rubbish_are_left_out(valkey_url: str) -> 
 
 
 async def test_no_valkey() -> None:
-    with pytest.raises(CacheUnavailable, match="so reading could not be carried out"):
+    with pytest.raises(CacheUnavailable, match="reading failed, because Valkey is unavailable"):
         await reports("unix:///nowhere/valkey.sock")
 
 
@@ -99,5 +99,5 @@ async def test_the_commands(connected: CacheSystem, valkey_url: str, folder: Pat
     assert (await load.lookup(1)).source == "loader"
     assert "a cache's name is" in escala(folder, "clear", "a b")
     write(folder, escala__toml=PROJECT.format(url="unix:///nowhere/valkey.sock"))
-    assert "Valkey did not answer" in escala(folder, "stats")
-    assert "Valkey did not answer" in escala(folder, "clear", "things")
+    assert "reading the cache failed, because Valkey is unavailable" in escala(folder, "stats")
+    assert "Valkey is unavailable" in escala(folder, "clear", "things")

@@ -114,6 +114,7 @@ async def test_a_user_with_few_rights(valkey_url: str) -> None:
                 "+hgetall",
                 "+pttl",
                 "+pexpire",
+                "+expire",
                 "+scan",
             ]
         )

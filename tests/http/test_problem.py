@@ -27,7 +27,7 @@ def app() -> FastAPI:
     errors = {
         "problem": Problem(409, "It is there.", headers={"X-A": "1"}, choices=["a"]),
         "database": DatabaseUnavailable("away"),
-        "cache": CacheUnavailable("x"),
+        "cache": CacheUnavailable("x", "gone"),
         "task": UnknownTask("x", ["a"]),
         "arguments": TaskArguments("x", "y"),
     }

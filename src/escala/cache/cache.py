@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from enum import Enum
 from functools import partial
 from typing import Any, Protocol, TypeVar, Unpack, overload
 
@@ -9,14 +10,18 @@ from starlette.types import ASGIApp
 
 from escala.cache.cached import Cached, CachedPlain, P, R, Target, cached_async, cached_plain
 from escala.cache.codec import FORMAT, Codec
-from escala.cache.keys import Template, function_name, is_interactive
+from escala.cache.keys import Template, function_name, is_interactive, tag_text
 from escala.cache.policy import Options, Policy
-from escala.cache.response import PassedOn, ResponseCache
-from escala.cache.system import Request, slot
-from escala.cache.valkey.l2 import Address
+from escala.cache.request import Request
+from escala.cache.response import ResponseCache
+from escala.cache.system import slot
+from escala.cache.valkey.l2 import MOST_TAGS, Address
 
 T = TypeVar("T")
 D = TypeVar("D")
+
+_functions: dict[tuple[str, str], Callable[..., Any]] = {}
+"""The functions of this process that are cached, by cache and name."""
 
 
 class Decorator(Protocol):
@@ -35,7 +40,7 @@ class Cache:
     name share keys and tags, so each can invalidate the values of the others. `options` are those of `Options`; what is
     cached may have its own.
 
-    Raises ValueError or TypeError for a name or an option that cannot be.
+    Raises ValueError or TypeError for a name or an option that is not valid.
     """
 
     def __init__(self, name: str, **options: Unpack[Options]) -> None:
@@ -43,7 +48,7 @@ class Cache:
             raise ValueError(f"a cache's name is 1 to 64 letters, digits, dots, dashes and underscores, not {name!r}")
         self.name = name
         self.policy = Policy().with_options(options)
-        self._functions: dict[str, Callable[..., Any]] = {}
+        self._uses_l2 = self.policy.uses_l2
         self._codecs: dict[Any, Codec] = {}
 
     def cached(
@@ -66,10 +71,12 @@ class Cache:
         Arguments are told apart by type and value: numbers, strings, dates, enums, dataclasses, pydantic models and
         containers of them. Concurrent calls with the same arguments share one load, in this process and in all others.
 
-        Raises ValueError for an option or a tag that cannot be. The decorator raises TypeError for a function that has
-        no name of its own, that does not say what it returns, or whose result cannot be kept.
+        Raises ValueError for an option or a tag that is not valid. The decorator raises TypeError for a function that
+        has no name of its own, that does not say what it returns, or whose result cannot be kept.
         """
         policy = self.policy.with_options(options)
+        tags, key = _listed("tags", tags), None if key is None else _listed("key", key)
+        self._uses_l2 = self._uses_l2 or policy.uses_l2
 
         def decorate(function: Callable[..., Any]) -> Any:
             target = Target(self.name, function, self._claim(name, function), policy, tags, key)
@@ -82,18 +89,19 @@ class Cache:
         if name is None:
             name = function_name(function)
         elif not name or re.search(r"[\x00-\x20\x7f]", name):
-            raise ValueError(f"a function's name has no blanks and no control characters, unlike {name!r}")
-        earlier = self._functions.get(name)
+            raise ValueError(f"a function's name must not contain blanks or control characters: {name!r}")
+        earlier = _functions.get((self.name, name))
         if earlier is not None and not _is_reloaded(earlier, function):
             raise TypeError(
                 f'the cache {self.name} has a function {name} already; give each a name of its own: cached(name="...")'
             )
-        self._functions[name] = function
+        _functions[self.name, name] = function
         return name
 
     def response(
         self,
         *,
+        name: str = "response",
         paths: Sequence[str] = (),
         tags: Sequence[str] = (),
         vary: Sequence[str] = (),
@@ -106,24 +114,31 @@ class Cache:
         ``app.add_middleware(flights.response(ttl="60s", paths=["/catalog/*"], tags=["catalog"]))``, or around any ASGI
         app: ``flights.response(ttl="60s")(app)``.
 
-        `paths` says which requests it concerns, by default all; ``*`` stands for anything. ``{path}`` in `tags` is
-        the path. `vary` names the request headers that the answer depends on. Requests with ``Authorization`` or
+        Answers are kept by service, host, path, query and `name`, which tells several such middlewares of a service
+        apart. `paths` says which requests it concerns, by default all; ``*`` stands for anything. ``{path}`` in `tags`
+        is the path. `vary` names the request headers that the answer depends on. Requests with ``Authorization`` or
         ``Cookie`` are passed on, unless `vary` has that header, or `shared` says that the answer is the same for
         everybody who may ask. `status` adds the header Cache-Status (RFC 9211). `options` are those of `Options`.
 
-        Not kept are answers with ``Set-Cookie``, with ``Cache-Control: no-store`` or ``private``, with a ``Vary`` that
-        names more than `vary`, and longer ones than 1 MiB. An answer without ETag gets one, and a request that has it
-        already gets 304. An answer without Cache-Control gets ``no-cache``: clients ask again each time, because an
-        invalidation does not reach them.
+        Not kept are answers with ``Set-Cookie``, with ``Cache-Control: no-store``, ``no-cache``, ``private`` or
+        ``max-age=0``, with a ``Vary`` that names more than `vary`, event streams, and longer answers than 1 MiB. An
+        answer without ETag gets one, and a request that has it already gets 304. An answer without Cache-Control gets
+        ``no-cache``: clients ask again each time, because an invalidation does not reach them.
 
-        Raises ValueError or TypeError for an option or a tag that cannot be.
+        Raises ValueError or TypeError for an option or a tag that is not valid.
         """
-        policy = self.policy.with_options({"errors": (PassedOn,), "errors_ttl": "10s", **options})
+        if "soft_timeout" in options:
+            raise ValueError("soft_timeout is not an option of answers: an answer may have begun by then")
+        tags, vary, paths = _listed("tags", tags), _listed("vary", vary), _listed("paths", paths)
         for tag in tags:
-            Template(tag)
+            if Template(tag).names - {"path"}:
+                raise ValueError(f"the tag {tag!r} may only refer to {{path}}")
+        policy = self.policy.with_options(options)
+        self._uses_l2 = self._uses_l2 or policy.uses_l2
         return partial(
             ResponseCache,
             cache=self.name,
+            name=name,
             policy=policy,
             paths=paths,
             tags=tags,
@@ -161,7 +176,7 @@ class Cache:
         sets. `tags` are complete names. Raises TypeError if the value is not of that type, ValueTooLarge,
         CacheUnavailable if Valkey is unavailable, and NotConnected before the cache is connected.
         """
-        request = self._request(key, type, self.policy.with_options(options), tags)
+        request = self._request(key, type, self._policy(options), tags)
         await slot.get().store(request, value)
 
     async def get_or_load(
@@ -177,15 +192,14 @@ class Cache:
 
         Concurrent callers share one load, in this process and in all others. Errors are those of `Cached.lookup`.
         """
-        policy = self.policy.with_options(options)
-        found, _ = await slot.get().lookup(self._request(key, type, policy, tags, loader))
+        found, _ = await slot.get().lookup(self._request(key, type, self._policy(options), tags, loader))
         return found.value  # type: ignore[no-any-return]
 
     async def delete(self, *keys: str) -> None:
         """Delete the values of `keys`, in all replicas. Raises the same errors as `invalidate`."""
-        await self._invalidate((), [f"e:{self.name}:={key}" for key in keys])
+        await self._invalidate((), [self._entry(key) for key in keys])
 
-    async def invalidate(self, *tags: str, **arguments: Any) -> None:
+    async def invalidate(self, /, *tags: str, **arguments: Any) -> None:
         """Invalidate every value of this cache that has any of `tags`, in all replicas.
 
         `tags` are complete names; with `arguments` they are templates as in `cached`:
@@ -193,20 +207,28 @@ class Cache:
         that reaches Valkey returns such a value. Other processes drop it as soon as one message arrives, and within a
         second if none does (see docs/cache.md).
 
-        Inside a transaction of `database.connection` or `database.transaction`, it takes place after the commit.
+        Inside a transaction on `database.connection`, or in `database.transaction`, it takes place after that, at the
+        end of the block.
 
         Raises CacheUnavailable if Valkey is unavailable, and NotConnected before the cache is connected.
         """
         if arguments:
             tags = tuple(Template(tag).fill(arguments) for tag in tags)
-        await self._invalidate([f"t:{self.name}:{tag}" for tag in tags])
+        await self._invalidate(self._tags(tags))
 
     async def clear(self) -> None:
         """Invalidate every value of this cache, in all replicas. Raises the same errors as `invalidate`."""
         await self._invalidate([f"t:{self.name}"])
 
     async def _invalidate(self, tags: Sequence[str], names: Sequence[str] = ()) -> None:
-        await slot.get().invalidate(self.name, tags, names, alone=not self.policy.uses_l2)
+        await slot.get().invalidate(self.name, tags, names, alone=not self._uses_l2)
+
+    def _policy(self, options: Options) -> Policy:
+        if "levels" in options:
+            raise ValueError(
+                "levels is an option of the whole cache, and of functions: every `get` has to agree with it"
+            )
+        return self.policy.with_options(options)
 
     def _request(
         self,
@@ -216,18 +238,39 @@ class Cache:
         tags: Sequence[str] = (),
         loader: Callable[[], Awaitable[Any]] | None = None,
     ) -> Request:
-        if not isinstance(key, str):
-            raise TypeError(f"a key is a text, not {key!r}")
         codec = self._codec(annotation)
-        names = (f"t:{self.name}", *(f"t:{self.name}:{tag}" for tag in tags))
-        address = Address(f"e:{self.name}:={key}", names, f"{FORMAT}{codec.fingerprint}", listed=True)
+        names = (f"t:{self.name}", *self._tags(_listed("tags", tags)))
+        if len(names) > MOST_TAGS:
+            raise ValueError(f"{len(tags)} tags; an entry has fewer than {MOST_TAGS}")
+        address = Address(self._entry(key), names, f"{FORMAT}{codec.fingerprint}", listed=True)
         return Request(self.name, address, codec, policy, loader or _no_loader, f"{self.name} {key!r}")
+
+    def _entry(self, key: str) -> str:
+        if not isinstance(key, str):
+            raise TypeError(f"a key must be a str, not {key!r}")
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"the key {key!r} is not valid Unicode") from None
+        return f"e:{self.name}:={key}"
+
+    def _tags(self, tags: Sequence[object]) -> list[str]:
+        """Return the full names of tags, whose text is that of a placeholder: an Enum stands for its value."""
+        if odd := next((tag for tag in tags if not isinstance(tag, str | Enum)), None):
+            raise TypeError(f"a tag must be a str, not {odd!r}")
+        return [f"t:{self.name}:{tag_text(tag)}" for tag in tags]
 
     def _codec(self, annotation: Any) -> Codec:
         codec = self._codecs.get(annotation)
         if codec is None:
             codec = self._codecs[annotation] = Codec(annotation)
         return codec
+
+
+def _listed(what: str, names: Sequence[str]) -> Sequence[str]:
+    if isinstance(names, str):
+        raise TypeError(f"{what} must be a list of names, such as [{names!r}]")
+    return tuple(names)
 
 
 async def _no_loader() -> Any:

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import inspect
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -17,9 +18,10 @@ from escala.cache.codec import FORMAT, Codec
 from escala.cache.keys import KeyPart, Template, digest, seed
 from escala.cache.loads import Lookup
 from escala.cache.policy import Policy
+from escala.cache.request import Request
 from escala.cache.shortcut import bind, has_shortcut, shape, with_shortcut
-from escala.cache.system import Request, slot
-from escala.cache.valkey.l2 import Address
+from escala.cache.system import slot
+from escala.cache.valkey.l2 import MOST_TAGS, Address
 from escala.errors import CalledOnLoop
 
 P = ParamSpec("P")
@@ -64,7 +66,10 @@ class Cached(Protocol[P, R]):
 
 
 class CachedPlain(Protocol[P, R_co]):
-    """A plain function whose results are cached. Call it in a thread, as frameworks do with plain handlers."""
+    """A plain function whose results are cached. Call it in a thread, as frameworks do with plain handlers.
+
+    On the event loop it raises CalledOnLoop, unless the value is in L1.
+    """
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
@@ -134,13 +139,17 @@ class Target:
                 ) from None
 
     def _check_names(self) -> None:
-        named = {name for template in self._templates for name in template.names}
-        named |= {part.root for part in self._key or ()}
-        if unknown := sorted(named - set(self.signature.parameters)):
+        in_tags = {name for template in self._templates for name in template.names}
+        in_key = {part.root for part in self._key or ()}
+        if unknown := sorted((in_tags | in_key) - set(self.signature.parameters)):
+            raise TypeError(f"{self.name}: its tags or key refer to {', '.join(unknown)}, which is not a parameter")
+        if self._key is not None and (apart := sorted(in_tags - in_key)):
             raise TypeError(
-                f"{self.name}: its tags or its key name {', '.join(unknown)}, which the function does not have as an "
-                "argument"
+                f"{self.name}: its tags refer to {', '.join(apart)}, which is not in its key: two calls would share a "
+                "value with the tags of one"
             )
+        if len(self._templates) >= MOST_TAGS:
+            raise ValueError(f"{self.name} has {len(self._templates)} tags; an entry has fewer than {MOST_TAGS}")
 
     def _make_codec(self) -> Codec:
         annotations = getattr(inspect.unwrap(self.function), "__annotations__", {})
@@ -167,7 +176,10 @@ class Target:
     def request(self, arguments: Mapping[str, Any]) -> Request:
         """Return what a call asks for. Raises TypeError if an argument cannot be part of a key or a tag."""
         tags = (f"t:{self.cache}", *[f"t:{self.cache}:{template.fill(arguments)}" for template in self._templates])
-        codec = self.codec
+        try:
+            codec = self.codec
+        except NameError as error:
+            raise TypeError(f"the return annotation of {self.name} cannot be read: {error}") from None
         address = Address(f"e:{self.key(arguments)}", tags, self._field)
         return Request(self.cache, address, codec, self._policy, partial(self._run, arguments), self.name)
 
@@ -178,6 +190,8 @@ class Target:
             values.append(type(arguments["self"]))
         try:
             return self._prefix + digest(self._seed, values)
+        except RecursionError:
+            raise TypeError(f"{self.name}: an argument is nested too deeply to be part of a key") from None
         except TypeError as error:
             raise TypeError(
                 f"{self.name}: {error}, so it cannot be part of a key; name the arguments that matter: key=[...]"
@@ -204,7 +218,10 @@ class Target:
 
 
 def _is_simple(value: object) -> bool:
-    return type(value) in _SIMPLE or isinstance(value, Enum)
+    kind = type(value)
+    return (kind in _SIMPLE and (kind not in (str, bytes, int) or sys.getsizeof(value) < 500)) or isinstance(
+        value, Enum
+    )
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
@@ -213,8 +230,12 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
     context = contextvars.copy_context()
 
     def work() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         try:
             result = context.run(function)
+        except StopIteration as error:  # a future cannot hold it
+            future.set_exception(RuntimeError("the function raised StopIteration").with_traceback(error.__traceback__))
         except BaseException as error:
             future.set_exception(error)
         else:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, get_origin
 from uuid import UUID
 
 import msgspec
@@ -61,9 +61,10 @@ class Codec:
         try:
             payload = self._encoder.encode(self._prepare(value) if self._prepare else value)
             kept = self.decode(payload)
-        except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+            same = _equal(value, kept)
+        except (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             raise TypeError(f"a value that is declared as {self.annotation} cannot be kept: {error}") from error
-        if not _equal(value, kept):
+        if not same:
             raise TypeError(
                 f"a value that is declared as {self.annotation} cannot be kept: it would come back as another value "
                 f"({_difference(value, kept)}); declare its exact type"
@@ -94,23 +95,30 @@ _EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any], Callable[[Any], Any]]] 
     timedelta: (7, lambda value: [value.days, value.seconds, value.microseconds], lambda parts: timedelta(*parts)),
     Decimal: (8, str, Decimal),
     UUID: (9, lambda value: value.bytes, lambda data: UUID(bytes=data)),
-    int: (10, str, int),
+    int: (10, lambda value: format(value, "x"), lambda text: int(text, 16)),
 }
 """What MessagePack has no type for: a code, what is written, and what makes the value of it again."""
 _READERS = {code: read for code, _, read in _EXTENSIONS.values()}
 _plain = msgspec.msgpack.Encoder()
 
 
+_NATIVE = (str, int, float, bool, bytes, type(None))
+
+
 def _enrich(value: Any) -> Any:
     """Return a value of no declared type with extensions for what would lose its type."""
     kind = type(value)
     if kind is dict:
-        return {_enrich(name): _enrich(item) for name, item in value.items()}
+        if odd := next((name for name in value if type(name) not in _NATIVE), None):
+            raise TypeError(f"a dict of no declared type has the key {odd!r}, a {type(odd).__qualname__}")
+        return {name: _enrich(item) for name, item in value.items()}
     if kind is list:
         return [_enrich(item) for item in value]
     if kind in _EXTENSIONS and (kind is not int or not -(2**63) <= value < 2**64):
         code, write, _ = _EXTENSIONS[kind]
         return msgspec.msgpack.Ext(code, _plain.encode(write(value)))
+    if kind not in _NATIVE:
+        raise TypeError(f"{kind.__qualname__} is not a declared type")
     return value
 
 
@@ -172,7 +180,7 @@ def _describe(info: types.Type, seen: set[Any]) -> list[str]:
     words = [type(info).__name__]
     kind = getattr(info, "cls", None)
     if kind is not None:
-        words.append(f"{kind.__module__}.{kind.__qualname__}")
+        words.append(f"{kind.__module__}.{kind.__qualname__} {getattr(kind, '__args__', ())}")
         if kind in seen:
             return words
         seen.add(kind)
@@ -209,10 +217,11 @@ def _is_immutable(info: types.Type, seen: frozenset[Any] = frozenset()) -> bool:
     if kind in seen:
         return True
     frozen = isinstance(info, types.FrozenSetType | types.TupleType | types.VarTupleType | types.UnionType)
+    origin: Any = get_origin(kind) or kind  # of a generic class with its parameters
     if isinstance(info, types.StructType):
-        frozen = info.cls.__struct_config__.frozen
+        frozen = origin.__struct_config__.frozen
     elif isinstance(info, types.DataclassType):
-        frozen = info.cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        frozen = origin.__dataclass_params__.frozen
     elif isinstance(info, types.NamedTupleType):
         frozen = True
     return frozen and all(_is_immutable(part, seen | {kind} if kind else seen) for part in _parts(info))
@@ -224,7 +233,7 @@ def _equal(value: Any, kept: Any) -> bool:
 
 def _difference(value: Any, kept: Any, place: str = "value") -> str | None:
     """Return the place where two values differ, and how. NaN is equal to itself here."""
-    if value is kept or (isinstance(value, float) and isinstance(kept, float) and math.isnan(value + kept)):
+    if value is kept or _are_nan(value, kept):
         return None
     if type(value) is type(kept) and (members := _members(value, kept, place)) is not None:
         return next((found for one, other, where in members if (found := _difference(one, other, where))), None)
@@ -233,13 +242,21 @@ def _difference(value: Any, kept: Any, place: str = "value") -> str | None:
     return f"{place} is a {type(value).__qualname__}, and would be a {type(kept).__qualname__}"
 
 
+def _are_nan(value: Any, kept: Any) -> bool:
+    if type(value) is not type(kept) or not isinstance(value, float | Decimal):
+        return False
+    return math.isnan(value) and math.isnan(kept)
+
+
 def _members(value: Any, kept: Any, place: str) -> list[tuple[Any, Any, str]] | None:
     """Return the pairs of parts of two values of one type; None if they have no comparable parts."""
     if isinstance(value, dict) and value.keys() == kept.keys():
         return [(value[name], kept[name], f"{place}[{name!r}]") for name in value]
     if isinstance(value, list | tuple) and len(value) == len(kept):
         return [(one, other, f"{place}[{i}]") for i, (one, other) in enumerate(zip(value, kept, strict=True))]
-    names: Any = getattr(value, "__struct_fields__", None) or getattr(type(value), "__pydantic_fields__", None)
+    names: Any = getattr(value, "__struct_fields__", None)
+    if (model := getattr(type(value), "__pydantic_fields__", None)) is not None:
+        names = [*model, "__pydantic_extra__", "__pydantic_private__"]
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
     if names:

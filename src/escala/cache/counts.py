@@ -1,4 +1,4 @@
-"""What a cache has done in this process, as numbers."""
+"""Counters of a cache in this process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

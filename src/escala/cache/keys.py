@@ -12,12 +12,14 @@ import pathlib
 import re
 import sys
 import zoneinfo
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
+from functools import cached_property
 from string import Formatter
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -26,27 +28,30 @@ import msgspec
 _DIGEST_BYTES = 16
 
 
-def _moment(value: datetime | time) -> str:
-    return f"{value.isoformat()} {value.fold} {type(value.tzinfo).__qualname__} {value.tzinfo}"
+def _moment(kind: Any) -> Callable[[Any], str]:
+    return lambda value: f"{kind.isoformat(value)} {value.fold} {type(value.tzinfo).__qualname__} {value.tzinfo}"
 
 
 _WORDS: dict[type, Callable[[Any], str]] = {
-    bool: str,
-    int: str,
-    float: repr,
-    complex: repr,
-    datetime: _moment,
+    bool: bool.__repr__,
+    int: lambda value: int.__format__(value, "x"),  # decimals of a large number are refused
+    float: float.__repr__,
+    complex: complex.__repr__,
+    datetime: _moment(datetime),
     date: date.isoformat,
-    time: _moment,
+    time: _moment(time),
     timedelta: lambda value: f"{value.days} {value.seconds} {value.microseconds}",
-    timezone: str,
-    zoneinfo.ZoneInfo: str,
-    Decimal: str,
-    Fraction: str,
-    UUID: str,
-    pathlib.PurePath: str,
-    range: repr,
-    **dict.fromkeys((ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network), str),
+    timezone: lambda value: f"{value.utcoffset(None)} {value.tzname(None)}",
+    zoneinfo.ZoneInfo: zoneinfo.ZoneInfo.__str__,
+    Decimal: Decimal.__str__,
+    Fraction: Fraction.__str__,
+    UUID: UUID.__str__,
+    pathlib.PurePath: pathlib.PurePath.__str__,
+    range: range.__repr__,
+    ipaddress.IPv4Address: ipaddress.IPv4Address.__str__,
+    ipaddress.IPv6Address: ipaddress.IPv6Address.__str__,
+    ipaddress.IPv4Network: ipaddress.IPv4Network.__str__,
+    ipaddress.IPv6Network: ipaddress.IPv6Network.__str__,
 }
 """Types whose values are told apart by a text. The order matters: bool is an int, datetime is a date."""
 
@@ -87,7 +92,15 @@ def _content(value: object) -> list[bytes]:
     if isinstance(value, Enum):
         return [_encode(value.name or value.value)]
     if (fields := _fields(value)) is not None:
-        return [_encode(part) for name in fields for part in (name, getattr(value, name, None))]
+        return [_encode(part) for pair in fields for part in pair]
+    parts = _parts_of_builtin(value)
+    if parts is None or getattr(value, "__dict__", None):
+        raise TypeError(f"{_class_name(type(value)).decode()} has no fields by which its values could be told apart")
+    return parts
+
+
+def _parts_of_builtin(value: object) -> list[bytes] | None:
+    """Return the parts of a value of a built-in type, or of a subclass of one."""
     if isinstance(value, str):
         return [_encode(str.__str__(value))]
     if isinstance(value, bytes | bytearray | memoryview):
@@ -96,25 +109,29 @@ def _content(value: object) -> list[bytes]:
         return [_encode(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted(_encode(item) for item in value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict | MappingProxyType):
         return sorted(_part(b"i", _encode(name), _encode(item)) for name, item in value.items())
-    for kind, words in _WORDS.items():
-        if isinstance(value, kind):
-            return [words(value).encode()]
-    raise TypeError(f"{_class_name(type(value)).decode()} has no fields by which its values could be told apart")
+    return next(([words(value).encode()] for kind, words in _WORDS.items() if isinstance(value, kind)), None)
 
 
-def _fields(value: object) -> Sequence[str] | None:
-    kind = type(value)
+def _fields(value: object) -> list[tuple[str, object]] | None:
+    """Return names and values of an object's fields; None if it has no declared ones, or others beside them."""
+    kind: Any = type(value)
+    names: Iterable[str]
     if dataclasses.is_dataclass(kind):
-        return [field.name for field in dataclasses.fields(kind)]
-    if isinstance(value, msgspec.Struct):
-        return value.__struct_fields__
-    if (model := getattr(kind, "__pydantic_fields__", None)) is not None:
-        return [*model, "model_extra"]
-    if (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
-        return [attribute.name for attribute in attributes]
-    return None
+        names = [field.name for field in dataclasses.fields(kind)]
+    elif isinstance(value, msgspec.Struct):
+        names = value.__struct_fields__
+    elif (model := getattr(kind, "__pydantic_fields__", None)) is not None:
+        names = [*model, "__pydantic_extra__", "__pydantic_private__"]
+    elif (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
+        names = [attribute.name for attribute in attributes]
+    else:
+        return None
+    others = getattr(value, "__dict__", {}).keys() - set(names)
+    if any(not isinstance(getattr(kind, name, None), cached_property) for name in others):
+        return None
+    return [(name, getattr(value, name, None)) for name in names]
 
 
 def _part(mark: bytes, *contents: bytes) -> bytes:
@@ -189,14 +206,19 @@ def tag_text(value: object) -> str:
 
     Raises TypeError for a value without such a text.
     """
-    if type(value) is str:
-        return value
     if isinstance(value, Enum):
         return tag_text(value.value)
     if isinstance(value, str):
-        return str.__str__(value)
+        text = str.__str__(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise TypeError(f"the tag {text!r} is not valid Unicode") from None
+        return text
     if isinstance(value, datetime | time | date):
         return value.isoformat()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__repr__(value)
     if value is None or isinstance(value, tuple(_WORDS)):
         return str(value)
     raise TypeError(f"a tag cannot hold a {type(value).__qualname__}; name one of its attributes: {{argument.name}}")

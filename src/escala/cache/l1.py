@@ -18,7 +18,7 @@ _REMEMBERED = 10_000
 _SMALL_PART = 0.1
 MAX_HITS = 3
 OVERHEAD = 700
-"""Bytes that an entry takes beside its value: its key, its tags and its places in the tables (measured)."""
+"""Bytes that an entry takes beside its value, its key and its tags, about: its places in the tables (measured)."""
 
 
 class Entry:
@@ -63,7 +63,7 @@ class Entry:
         self.value = value
         self.payload = payload
         self.decode = decode
-        self.weight = weight + OVERHEAD
+        self.weight = weight + OVERHEAD + len(key) + sum(map(len, tags))
         self.counts = counts
         self.field = field
         """The declared type of the value, as in `l2.Address`."""
@@ -139,7 +139,7 @@ class L1:
         """Keep `entry` unless its key or a tag of it was invalidated after `ticket`; return whether it was kept."""
         if not self.on or not self._size or not self.is_current((entry.key, *entry.tags), ticket):
             return False
-        if entry.weight - OVERHEAD > self.largest:
+        if entry.weight > self.largest + OVERHEAD:
             return False
         if old := self._entries.get(entry.key):
             self._drop(old)

@@ -6,14 +6,14 @@ loader gets a time limit, and what would wait for itself is refused.
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from escala.cache.request import Loaded, Source, Ticket
 from escala.errors import LoadCancelled, LoadTimedOut, RecursiveLoad
 
 R = TypeVar("R")
-
-Source = Literal["l1", "l2", "loader"]
 
 
 class Lookup(NamedTuple, Generic[R]):
@@ -24,31 +24,37 @@ class Lookup(NamedTuple, Generic[R]):
     stale: bool = False
 
 
+class NotKept(Exception):
+    """Raised by a loader whose result is not to be kept. It reaches the callers even if there is an old value."""
+
+
 class Load:
     """A load in progress."""
 
-    def __init__(self, names: tuple[str, ...], ticket: Any, words: str, earlier: "Load | None" = None) -> None:
+    def __init__(self, names: tuple[str, ...], ticket: Ticket, words: str, earlier: "Load | None") -> None:
         self.names = names
         """The entry and its tags. If one of them is invalidated meanwhile, later callers do not join."""
         self.ticket = ticket
         self.words = words
         """What is loaded, in words."""
-        self.waits_for: set[Load] = {earlier} if earlier else set()
-        """An earlier load of the same entry, which has the right to load it; and what the loader waits for."""
-        self.task: asyncio.Task[Lookup[Any]] | None = None
+        self.earlier = earlier
+        """An earlier load of the same entry, which has the right to load it."""
+        self.waits_for: set[Load] = set()
+        """The loads that the loader waits for."""
+        self.task: asyncio.Task[Loaded] | None = None
 
-    def start(self, work: Coroutine[Any, Any, Lookup[Any]]) -> None:
+    def start(self, work: Coroutine[Any, Any, Loaded]) -> None:
         """Run `work` so that everything it calls knows that it is called by this load."""
         context = contextvars.copy_context()
         context.run(_current.set, self)
         self.task = asyncio.get_running_loop().create_task(work, name=f"load {self.words}", context=context)
-        self.task.add_done_callback(_retrieve)
+        self.task.add_done_callback(self._end)
 
     @property
     def ended(self) -> bool:
         return self.task is not None and self.task.done()
 
-    async def join(self, seconds: float | None = None) -> Lookup[Any]:
+    async def join(self, seconds: float | None = None) -> Loaded:
         """Wait for the value, at most `seconds` (then TimeoutError). Raises the exception of the load.
 
         Raises RecursiveLoad if the caller belongs to a load that this one waits for.
@@ -65,7 +71,7 @@ class Load:
         finally:
             caller.waits_for.discard(self)
 
-    async def _outcome(self, seconds: float | None) -> Lookup[Any]:
+    async def _outcome(self, seconds: float | None) -> Loaded:
         assert self.task is not None
         await asyncio.wait({self.task}, timeout=seconds)
         if not self.task.done():
@@ -80,28 +86,33 @@ class Load:
             load = waiting.pop()
             if load is other:
                 return True
-            new = load.waits_for - seen
+            new = {*load.waits_for, *([load.earlier] if load.earlier else [])} - seen
             seen |= new
             waiting += new
         return False
+
+    def _end(self, task: "asyncio.Task[Loaded]") -> None:
+        self.earlier = None
+        if not task.cancelled():
+            task.exception()  # it counts as seen: it may be that nobody waits any more
 
 
 _current: contextvars.ContextVar[Load | None] = contextvars.ContextVar("load", default=None)
 
 
-def _retrieve(task: "asyncio.Task[Lookup[Any]]") -> None:
-    """Mark an exception as seen: it may be that nobody waits any more."""
-    if not task.cancelled():
-        task.exception()
+async def limited(loader: Callable[[], Awaitable[Any]], seconds: float, words: str, limit: float) -> Any:
+    """Return what `loader` returns within `seconds`; raise LoadTimedOut after that, whatever the loader does then.
 
-
-async def limited(loader: Callable[[], Awaitable[Any]], seconds: float, words: str) -> Any:
-    """Return what `loader` returns within `seconds`; raise LoadTimedOut after that, whatever the loader does then."""
-    task = asyncio.ensure_future(loader())
+    `limit` is the time limit of which `seconds` are left.
+    """
+    work = loader()
+    if not inspect.isawaitable(work):
+        raise TypeError(f"{words}: the loader must be an async function")
+    task = asyncio.ensure_future(work)
     try:
         await asyncio.wait({task}, timeout=seconds)
         if not task.done():
-            raise LoadTimedOut(words, seconds)
+            raise LoadTimedOut(words, limit)
         if task.cancelled():
             raise LoadCancelled(words)
         return task.result()

@@ -1,7 +1,7 @@
 """How long values live, and what happens around a load: the options of `Cache` and of what it caches."""
 
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, TypedDict, get_args
 
 from escala.units import parse_duration
@@ -68,6 +68,10 @@ class Policy:
         if policy.life > MAX_LIFE:
             raise ValueError("ttl and stale together are longer than a day")
         return policy
+
+    def keeping(self, error: type[Exception], seconds: float) -> "Policy":
+        """Return this policy with another exception that is kept, for at least so many seconds."""
+        return replace(self, errors=(*self.errors, error), errors_ttl=max(self.errors_ttl, seconds))
 
     @property
     def life(self) -> float:

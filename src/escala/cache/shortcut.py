@@ -19,7 +19,7 @@ _TEXT = """
         _entry = _slot.value.calls[{shape}]
         _now = _monotonic()
         _usable = _entry.refresh_at > _now and _entry.home.trusted_until > _now
-    except Exception:  # not there, no cache, or an argument that cannot be a key of a dict
+    except _Exception:  # not there, no cache, or an argument that cannot be a key of a dict
         _usable = False
     if not _usable:
         return {wait}_miss({{{arguments}}})
@@ -65,6 +65,7 @@ def with_shortcut(
         "_slot": slot,
         "_monotonic": time.monotonic,
         "_type": type,
+        "_Exception": Exception,
         "_Lookup": Lookup,
         "_mark": mark,
         "_miss": miss,

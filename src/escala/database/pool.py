@@ -43,8 +43,14 @@ class _Loan:
     """A connection that a block has, and what is to be done when its transaction has ended."""
 
     connection: Lent
+    outer: "_Loan | None"
+    """The loan of a block around this one."""
     afterwards: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     returned: bool = False
+
+    def chain(self) -> "list[_Loan]":
+        """Return this loan and those around it, the outermost first."""
+        return [*(self.outer.chain() if self.outer else []), self]
 
 
 _loan: ContextVar[_Loan | None] = ContextVar("loan", default=None)
@@ -82,7 +88,7 @@ class Database:
         """
         assert self._pool is not None
         connection = await self._acquire(self._pool)
-        outer, loan = _loan.get(), _Loan(connection)
+        loan = _Loan(connection, _loan.get())
         _loan.set(loan)
         try:
             yield connection
@@ -93,11 +99,10 @@ class Database:
                 raise
             raise DatabaseUnavailable(_words(error)) from error
         finally:
-            _loan.set(outer)
+            _loan.set(loan.outer)
             loan.returned = True
-            await self._pool.release(connection)
-            for work in loan.afterwards:  # also after a rollback: an earlier transaction of the block was committed
-                await work()
+            # A caller that is cancelled here must not take along what is to be done after its transaction.
+            await asyncio.shield(asyncio.ensure_future(_give_back(self._pool, loan)))
 
     async def _acquire(self, pool: Pool) -> Lent:
         deadline = time.monotonic() + PATIENCE
@@ -110,6 +115,18 @@ class Database:
                 if time.monotonic() >= deadline:
                     raise DatabaseUnavailable(_words(error)) from error
                 await asyncio.sleep(0.05)
+
+
+async def _give_back(pool: Pool, loan: _Loan) -> None:
+    """Release a connection, and do what waits for that: also after a rollback, as an earlier transaction may count.
+
+    All of it is tried; the first exception is raised in the end.
+    """
+    await pool.release(loan.connection)
+    outcomes = await asyncio.gather(*(work() for work in loan.afterwards), return_exceptions=True)
+    for outcome in outcomes:
+        if outcome is not None:
+            raise outcome
 
 
 async def _use_msgspec(connection: Connection) -> None:
@@ -162,7 +179,8 @@ def after_commit(work: Callable[[], Awaitable[None]]) -> bool:
     It runs at the end of the block that lent the connection, after a rollback too.
     """
     loan = _loan.get()
-    if loan is None or loan.returned or not loan.connection.is_in_transaction():
-        return False
-    loan.afterwards.append(work)
-    return True
+    for each in loan.chain() if loan is not None else ():
+        if not each.returned and each.connection.is_in_transaction():
+            each.afterwards.append(work)
+            return True
+    return False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from escala.cache import CacheSystem, slot
-from escala.cache.system import Request
+from escala.cache.request import Request
 from escala.units import parse_duration
 
 
@@ -82,19 +82,19 @@ async def chaos(
 
     if l1 is not None:
         _trouble_l1(system, _Dice(l1, chance), replace)
-    if l2 is not None and system._l2 is not None:  # noqa: SLF001 - this is a part of the library
+    if l2 is not None and system.levels.l2 is not None:
         dice = _Dice(l2, chance)
         for name in ("read", "begin", "write", "renew", "release", "invalidate"):
-            replace(system._l2, name, dice.around(getattr(system._l2, name)))  # noqa: SLF001
+            replace(system.levels.l2, name, dice.around(getattr(system.levels.l2, name)))
     if bus is not None:
         _trouble_bus(system, _Dice(bus, chance), replace)
     if loader is not None:
-        dice, load = _Dice(loader, chance), system._load  # noqa: SLF001
+        dice, load = _Dice(loader, chance), system.loading.load
 
-        async def troubled(request: Request, *rest: Any) -> Any:
-            return await load(request._replace(loader=dice.around(request.loader)), *rest)
+        def troubled(request: Request) -> Any:
+            return load(request._replace(loader=dice.around(request.loader)))
 
-        replace(system, "_load", troubled)
+        replace(system.loading, "load", troubled)
     try:
         yield
     finally:
@@ -103,7 +103,7 @@ async def chaos(
 
 
 def _trouble_l1(system: CacheSystem, dice: _Dice, replace: Callable[[Any, str, Any], None]) -> None:
-    for level in (system.shared, system.alone):
+    for level in (system.levels.shared, system.levels.alone):
         get = level.get
 
         def forgetful(key: str, get: Callable[[str], Any] = get) -> Any:

@@ -18,6 +18,7 @@ class Found(NamedTuple):
 
     value: Any
     seconds_left: float
+    """Seconds for which it is still fresh."""
     size: int
     """The stored bytes."""
     state: str
@@ -53,9 +54,10 @@ class Inspection:
         for field, stored in zip(fields[::2], fields[1::2], strict=True):
             if field.startswith(b"tags "):
                 continue
-            expires, generations, payload = read_field(stored)
+            held = read_field(stored)
+            generations = held.generations
             try:
-                value = msgspec.msgpack.decode(payload or b"", ext_hook=load_extension)
+                value = msgspec.msgpack.decode(held.payload or b"", ext_hook=load_extension)
             except (msgspec.MsgspecError, ValueError, TypeError, LookupError):
                 continue  # another version's
             if generations[:1] != [generation]:
@@ -64,5 +66,5 @@ class Inspection:
                 state = f"valid unless one of its {len(generations) - 1} tags was invalidated"
             else:
                 state = "valid"
-            found.append(Found(value, expires - int(seconds), len(stored), state))
+            found.append(Found(value, held.fresh_until - int(seconds), len(stored), state))
         return found

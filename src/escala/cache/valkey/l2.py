@@ -6,9 +6,10 @@ a new generation. That is one write, however many entries have the tag. A value 
 never be served again. If Valkey evicts or loses a generation, the tag gets a new one, so its entries become invalid.
 
 An entry is a hash with a field for each type of value (`Codec.fingerprint`), so that the versions of a rolling deploy
-do not overwrite each other's values. A field holds the expiry in milliseconds since the epoch by Valkey's clock
-(8 octets, big-endian), the number of tags (1 octet), their generations (8 octets each), an octet that says whether the
-rest is compressed, and the value in MessagePack.
+do not overwrite each other's values. A field holds, big-endian: until when it may be used and until when it is fresh
+(8 octets each, milliseconds since the epoch by Valkey's clock), how long it is fresh in all (4 octets, milliseconds),
+the number of tags (1 octet), their generations (8 octets each), an octet that says whether the rest is compressed, and
+the value in MessagePack.
 
 A *lock* gives one process the right to load an entry. Its token is the fence: only its holder may write the entry.
 """
@@ -28,8 +29,9 @@ from escala.cache.valkey.wire import Wire
 LOCK_SECONDS = 3.0
 """How long a lock is held after its holder was last heard of."""
 _GENERATION_SECONDS = int(7 * MAX_LIFE)
-_HEAD = struct.Struct(">QB")
-_MOST_TAGS = 255
+_HEAD = struct.Struct(">QQIB")
+MOST_TAGS = 250
+"""How many tags an entry may have."""
 _GENERATION = 8
 _PLAIN, _ZLIB = b"\0", b"\1"
 
@@ -50,7 +52,10 @@ class Found(NamedTuple):
     """An entry that was read."""
 
     payload: bytes
-    seconds_left: float
+    fresh_left: float
+    """Seconds for which it is still fresh; negative if it is not."""
+    lifetime: float
+    """Seconds for which it was fresh at first."""
     tags: tuple[str, ...]
 
 
@@ -114,21 +119,26 @@ class L2:
         told = message(released=[name])
         await self._wire.run("release", [self._lock(name)], right.token, self._link.channel, told)
 
-    async def write(self, address: Address, payload: bytes, seconds: float, right: Right | None = None) -> bool:
-        """Store a value for `seconds`; return whether it was stored.
+    async def write(
+        self, address: Address, payload: bytes, fresh: float, extra: float = 0.0, right: Right | None = None
+    ) -> bool:
+        """Store a value that is fresh for `fresh` seconds, for `extra` seconds more; return whether it was stored.
 
         With a `right`, the value is stored if the right is still held. Without one, it is stored in any case, and no
         load in progress may overwrite it.
         """
+        now = self._link.server_time()
         return bool(
             await self._wire.run(
                 "write",
                 [self._lock(address.name), *map(self._key, (address.name, *address.tags))],
                 right.token if right else b"",
                 address.field,
-                _HEAD.pack(int((self._link.server_time() + seconds) * 1000), len(address.tags)),
+                _HEAD.pack(
+                    int((now + fresh + extra) * 1000), int((now + fresh) * 1000), int(fresh * 1000), len(address.tags)
+                ),
                 self._body(payload),
-                max(1, int(seconds * 1000)),
+                max(1, int((fresh + extra) * 1000)),
                 os.urandom(_GENERATION),
                 _GENERATION_SECONDS,
                 msgspec.json.encode(address.tags) if address.listed else b"",
@@ -171,11 +181,11 @@ class L2:
         """Return what is stored in an entry's field; None if it is not valid, or was not written by this version."""
         if not isinstance(stored, bytes):
             return None
-        expires, stored_generations, payload = read_field(stored)
-        left = expires - self._link.server_time()
-        if payload is None or left <= 0 or stored_generations != generations:
+        field = read_field(stored)
+        now = self._link.server_time()
+        if field.payload is None or field.usable_until <= now or field.generations != generations:
             return None
-        return Found(payload, left, tags)
+        return Found(field.payload, field.fresh_until - now, field.lifetime, tags)
 
     def _key(self, name: str) -> bytes:
         return self._prefix + _encoded(name)
@@ -184,17 +194,24 @@ class L2:
         return self._prefix + b"l:" + _encoded(name)
 
 
-def read_field(stored: bytes) -> tuple[float, list[bytes], bytes | None]:
-    """Return what a field holds: the expiry in seconds since the epoch, the generations, and the value.
+class Field(NamedTuple):
+    """What a field of an entry holds. Times are seconds since the epoch by Valkey's clock, or seconds."""
 
-    The value is None if the field was not written by this version.
-    """
+    usable_until: float
+    fresh_until: float
+    lifetime: float
+    generations: list[bytes]
+    payload: bytes | None
+    """The value; None if the field was not written by this version."""
+
+
+def read_field(stored: bytes) -> Field:
     if len(stored) < _HEAD.size:
-        return 0.0, [], None
-    expires, count = _HEAD.unpack_from(stored)
+        return Field(0.0, 0.0, 0.0, [], None)
+    usable, fresh, lifetime, count = _HEAD.unpack_from(stored)
     start = _HEAD.size + count * _GENERATION
     generations = [stored[place : place + _GENERATION] for place in range(_HEAD.size, start, _GENERATION)]
-    return expires / 1000, generations, _unpacked(stored[start:])
+    return Field(usable / 1000, fresh / 1000, lifetime / 1000, generations, _unpacked(stored[start:]))
 
 
 def _unpacked(body: bytes) -> bytes | None:
@@ -216,4 +233,4 @@ def _names(listed: bytes | None) -> tuple[str, ...]:
 
 
 def _encoded(name: str) -> bytes:
-    return name.encode(errors="surrogatepass")
+    return name.encode()

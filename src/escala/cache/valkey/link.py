@@ -67,7 +67,7 @@ class Link:
         self._prefix = prefix.encode()
         self._listener = listener
         self._loop = BackgroundLoop("cache link", self._follow)
-        self._tried = asyncio.Event()
+        self._tried, self._is_up = asyncio.Event(), asyncio.Event()
         self._watched: dict[str, set[asyncio.Event]] = {}
         self._retry = _RETRY_EVERY
         self._failure = ""
@@ -84,6 +84,12 @@ class Link:
 
     async def stop(self) -> None:
         await self._loop.stop()
+
+    async def wait_up(self, seconds: float) -> None:
+        """Wait until the link is up, at most `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._is_up.wait()
 
     def server_time(self) -> float:
         """Return the time in seconds since the epoch by Valkey's clock."""
@@ -150,6 +156,7 @@ class Link:
 
     def _up(self, wire: Wire, since: float) -> None:
         self.wire = wire
+        self._is_up.set()
         self._listener.link_up()
         self._listener.trusted(since + LEASE)
         self._tried.set()
@@ -163,6 +170,7 @@ class Link:
                 "Valkey is unavailable (%s); values are loaded without it, and kept for a second", self._failure
             )
         self.wire = None
+        self._is_up.clear()
         self._listener.link_down()
         self._wake(list(self._watched))
 
@@ -223,7 +231,7 @@ class Link:
                 event.set()
 
     def _name(self, key: bytes) -> str:
-        return key[len(self._prefix) :].decode(errors="surrogateescape")
+        return key[len(self._prefix) :].decode(errors="replace")  # a name of ours is valid UTF-8
 
 
 def message(*, released: Iterable[str] = (), invalidated: Iterable[str] = ()) -> bytes:

@@ -96,7 +96,7 @@ async def connection(url: str, project: str, what: str) -> AsyncIterator[Wire]:
         finally:
             wire.close()
     except FAILURES as error:
-        raise CacheUnavailable(what) from error
+        raise CacheUnavailable(what, str(error) or type(error).__name__) from error
 
 
 def exposition(reports: Iterable[Report]) -> str:

@@ -100,7 +100,7 @@ def get(key: Key, file: File = None, settings: Settings = None, json: Json = Fal
         raise EscalaError(f"there is no value with the key {key!r}; `escala cache keys` lists those that there are")
     for each in found:
         if not json:
-            left = "expired" if each.seconds_left <= 0 else f"{format_duration(each.seconds_left)} left"
+            left = "not fresh" if each.seconds_left <= 0 else f"{format_duration(each.seconds_left)} left"
             out.print(f"{format_size(each.size)}, {left}, {each.state}", style="dim", highlight=False)
         out.print(msgspec.json.encode(each.value, enc_hook=str).decode(), markup=False, soft_wrap=True)
 

@@ -11,7 +11,9 @@ end
 local answer = {1, found}
 for i = 3, #KEYS do
   local generation = redis.call('GET', KEYS[i])
-  if not generation then
+  if generation then
+    redis.call('EXPIRE', KEYS[i], ARGV[4])
+  else
     generation = ARGV[3]
     redis.call('SET', KEYS[i], generation, 'EX', ARGV[4])
   end

@@ -19,7 +19,9 @@ for i = 3, #KEYS do
   if not generation then
     generation = redis.call('GET', KEYS[i])
   end
-  if not generation then
+  if generation then
+    redis.call('EXPIRE', KEYS[i], ARGV[7])
+  else
     generation = ARGV[6]
     redis.call('SET', KEYS[i], generation, 'EX', ARGV[7])
   end
