@@ -6,8 +6,8 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+from enum import Enum, StrEnum
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
 import msgspec
 import pytest
@@ -18,6 +18,10 @@ from escala.cache.codec import Codec
 
 class Color(Enum):
     RED = "red"
+
+
+class Sort(StrEnum):
+    UP = "up"
 
 
 @dataclass
@@ -60,6 +64,26 @@ class Item(BaseModel):
     parts: list["Item"] = []
 
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Box(Generic[T]):
+    inner: T
+
+
+class Loose(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    x: int
+    _secret: int = 0
+
+
+def loose(secret: int) -> Loose:
+    made = Loose(x=1)
+    made._secret = secret
+    return made
+
+
 class Dog(BaseModel):
     name: str
     barks: bool = True
@@ -87,6 +111,8 @@ RICH = {
         (Literal["a", 1], 1), (Flight, Flight(1, date(2013, 1, 1))), (Struct, Struct(1)),
         (Row, {"x": 1}), (Point, Point(1)), (Item, ITEM), (list[Item], [ITEM, ITEM]),
         (dict[str, Item], {"a": ITEM}), (Item | None, None), (Pets, Pets(Dog(name="Rex"))),
+        (Box[int], Box(1)), (Box[Box[list[int]]], Box(Box([1]))), (Loose, Loose(x=1)),
+        (Loose, Loose.model_validate({"x": 1, "y": "z"})),
         (Any, RICH), (dict, RICH), (dict[str, Any], RICH), (list, [RICH]), (list[dict[str, Any]], [RICH]),
         (dict[str, Any] | None, RICH), (dict[str, list[Any]], {"a": [date(2013, 1, 1), (1,)]}),
     ],
@@ -105,6 +131,7 @@ def test_a_value_comes_back_as_it_was(annotation: Any, value: Any) -> None:
 def test_nan_is_kept() -> None:
     _, kept = Codec(list[float]).encode([math.nan, 1.0])
     assert math.isnan(kept[0])
+    assert Codec(list[Decimal]).encode([Decimal("NaN")])[1][0].is_nan()
 
 
 @pytest.mark.parametrize(
@@ -117,6 +144,12 @@ def test_nan_is_kept() -> None:
         (Any, object(), "object is not a declared type"),
         (Dog, Item(priceOfItem=Decimal(1), day=date(2013, 1, 1)), "Item is not a declared type"),
         (int, 2**70, "can't serialize ints"),
+        (Loose, Loose.model_validate({"x": 1, "y": Decimal("1.5")}), "is a Decimal, and would be a str"),
+        (Loose, loose(7), "is a int, and would be a int"),
+        (Any, {(1, 2): 3}, "has the key"),
+        (Any, Sort.UP, "Sort is not a declared type"),
+        (Any, bytearray(b"1"), "bytearray is not a declared type"),
+        (Decimal, Decimal("sNaN"), "cannot be kept"),
     ],
 )
 def test_what_would_come_back_as_something_else_is_refused(annotation: Any, value: Any, says: str) -> None:
@@ -135,6 +168,7 @@ def test_types_that_cannot_be_kept(annotation: Any) -> None:
     [
         (int, True), (str | None, True), (tuple[int, ...], True), (frozenset[str], True), (Frozen, True),
         (Struct, True), (Color, True), (Point, True), (list[int], False), (Flight, False),
+        (Box[int], True), (Box[Box[list[int]]], False),
         (tuple[list[int], ...], False), (FrozenOutside, False), (Any, False), (Dog, False), (dict[str, int], False),
     ],
 )  # fmt: skip

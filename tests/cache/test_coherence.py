@@ -15,7 +15,7 @@ from escala.cache.levels import DEGRADED_SECONDS
 from escala.cache.valkey import l2, link
 from escala.cache.valkey.l2 import Address
 from escala.cache.valkey.wire import Socket
-from escala.errors import CacheUnavailable, NoValkey, ValueTooLarge
+from escala.errors import CacheUnavailable, LoadCancelled, LoadTimedOut, NoValkey, ValueTooLarge
 from tests.cache.systems import acting_as, client, system, unique
 from tests.support import eventually
 
@@ -463,3 +463,115 @@ async def test_the_fence_keeps_a_late_holder_out(connected: CacheSystem, other: 
     found = await level.read(address)
     assert found is not None
     assert found.payload == b"new"
+
+
+async def test_a_load_that_lost_its_place_leaves_the_right_of_the_next_one(connected: CacheSystem) -> None:
+    gates = [asyncio.Event(), asyncio.Event()]
+    calls: list[int] = []
+
+    @things.cached(name=unique())
+    async def load() -> int:
+        calls.append(1)
+        number = len(calls)
+        await gates[number - 1].wait()
+        return number
+
+    first = asyncio.create_task(load())
+    await asyncio.sleep(0.1)
+    await load.delete()
+    second = asyncio.create_task(load())
+    await asyncio.sleep(0.1)
+    gates[0].set()
+    assert await first == 1
+    assert len(connected.loading._rights) == 1
+    gates[1].set()
+    assert await second == 2
+    assert await load.lookup() == (2, "l2", False)
+    assert connected.loading._rights == {}
+
+
+async def test_a_load_does_not_last_longer_than_its_timeout(connected: CacheSystem, other: CacheSystem) -> None:
+    """Another process has the right to load, and does nothing with it."""
+    load, _ = counted(timeout="500ms")
+    with acting_as(other):
+        await load.lookup(1)
+        await load.delete(1)
+        level = other.levels.l2
+        assert level is not None
+        assert not isinstance(await level.begin(_request(load).address), float)
+    began = time.monotonic()
+    with pytest.raises(LoadTimedOut):
+        await load(1)
+    assert time.monotonic() - began < 2
+
+
+async def test_one_lost_connection_does_not_fail_an_invalidation(connected: CacheSystem, valkey_url: str) -> None:
+    async with client(valkey_url) as person:
+        await person.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await things.invalidate("t")
+    await things.set("a", 1)
+
+
+async def test_a_cache_of_this_process_alone_tells_valkey_of_its_functions_that_are_not(
+    connected: CacheSystem, other: CacheSystem
+) -> None:
+    load, calls = counted(Cache(unique("alone"), levels="l1"), levels="both")
+    mixed = Cache(load.key(1).partition(":")[0], levels="l1")
+    mixed.cached(name=unique(), levels="both")(load.__wrapped__)
+    await load(1)
+    await mixed.clear()
+    with acting_as(other):
+        await load(1)
+    assert calls == [1, 1]
+
+
+async def test_generations_in_use_do_not_expire(connected: CacheSystem, valkey_url: str) -> None:
+    load, _ = counted()
+    await load(1)
+    async with client(valkey_url) as person:
+        await person.expire("escala:{tests}:t:things", 100)
+        await load(2)
+        assert await person.ttl("escala:{tests}:t:things") > 1000
+
+
+async def test_closing_ends_loads(valkey_url: str) -> None:
+    ended: list[bool] = []
+
+    @things.cached(name=unique())
+    async def load() -> int:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(True)
+        return 1
+
+    async with system(valkey_url) as made:
+        with acting_as(made):
+            waiting = asyncio.create_task(load())
+            await asyncio.sleep(0.1)
+    assert ended == [True]
+    with pytest.raises(LoadCancelled):
+        await waiting
+
+
+async def test_kept_exceptions_are_bounded(connected: CacheSystem) -> None:
+    @things.cached(name=unique(), errors=(KeyError,), levels="l1")
+    async def load(number: int) -> int:
+        raise KeyError(number)
+
+    for number in range(1100):
+        with pytest.raises(KeyError):
+            await load(number)
+    assert len(connected.loading._errors) == 1000
+
+
+async def test_a_long_argument_is_not_kept_beside_the_value(connected: CacheSystem) -> None:
+    @things.cached(name=unique())
+    async def load(text: str) -> int:
+        return len(text)
+
+    async def in_memory() -> bool:
+        return (await load.lookup("x" * 10_000)).source == "l1"
+
+    await eventually(in_memory, "it is in L1", 5)
+    assert connected.calls == {}

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from datetime import date
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -391,3 +392,184 @@ async def test_counts(things: Cache, connected: CacheSystem) -> None:
     await things.clear()
     counts = connected.counts[things.name]
     assert (counts.loader, counts.loads, counts.l1 + counts.l2, counts.invalidations) == (1, 1, 3, 1)
+
+
+async def test_callers_of_one_load_do_not_share_its_value(things: Cache) -> None:
+    counted = Counted(things)
+    one, other = await asyncio.gather(counted.load(1), counted.load(1))
+    assert one == other
+    assert one is not other
+
+
+async def test_loads_of_different_types_are_different_loads(things: Cache) -> None:
+    async def number() -> int:
+        await asyncio.sleep(0.01)
+        return 1
+
+    async def text() -> str:
+        await asyncio.sleep(0.01)
+        return "x"
+
+    one, other = await asyncio.gather(
+        things.get_or_load("k", number, type=int), things.get_or_load("k", text, type=str)
+    )
+    assert (one, other) == (1, "x")
+
+
+async def test_what_is_set_counts_at_once(things: Cache) -> None:
+    go = asyncio.Event()
+
+    async def slow() -> str:
+        await go.wait()
+        return "old"
+
+    loading = asyncio.create_task(things.get_or_load("k", slow))
+    await asyncio.sleep(0.05)
+    await things.set("k", "new")
+    assert await things.get("k") == "new"
+    go.set()
+    await loading
+    assert await things.get("k") == "new"
+
+
+async def test_the_reader_does_not_make_a_value_fresh(things: Cache) -> None:
+    await things.set("k", 1, ttl="50ms", stale="10s")
+    await asyncio.sleep(0.1)
+    assert await things.get("k") is None
+
+
+async def test_a_kept_exception_does_not_outlive_what_made_it(things: Cache) -> None:
+    counted = Counted(things, tags=["t"], errors=(KeyError,), errors_ttl="10s")
+    counted.fails = KeyError("gone")
+    ways: list[Callable[[], Any]] = [lambda: things.invalidate("t"), things.clear, lambda: counted.load.delete(1)]
+    for invalidate in ways:
+        with pytest.raises(KeyError):
+            await counted.load(1)
+        counted.fails = None
+        await invalidate()
+        await counted.load(1)
+        await things.clear()
+        counted.fails = KeyError("gone")
+
+    async def lost() -> int:
+        raise KeyError("lost")
+
+    with pytest.raises(KeyError):
+        await things.get_or_load("k", lost, errors=(KeyError,))
+    await things.set("k", 1)
+    assert await things.get_or_load("k", lost, errors=(KeyError,)) == 1
+
+
+async def test_an_exception_that_a_load_made_of_an_old_state_is_not_kept(things: Cache) -> None:
+    go = asyncio.Event()
+    calls: list[int] = []
+
+    @things.cached(name=unique(), tags=["t"], errors=(KeyError,), errors_ttl="10s")
+    async def load() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            await go.wait()
+            raise KeyError("old")
+        return 1
+
+    first = asyncio.create_task(load())
+    await asyncio.sleep(0.05)
+    await things.invalidate("t")
+    go.set()
+    with pytest.raises(KeyError):
+        await first
+    assert await load() == 1
+
+
+async def test_an_old_value_is_better_than_a_kept_exception(things: Cache) -> None:
+    counted = Counted(things, ttl="30ms", stale="10s", errors=(OSError,), errors_ttl="10s")
+    await counted.load(1)
+    counted.fails = OSError("no")
+    for _ in range(10):
+        assert (await counted.load(1)) == {"number": 1, "call": 1}
+        await asyncio.sleep(0.01)
+
+
+async def test_a_soft_timeout_that_ends_in_an_error_gives_the_old_value(things: Cache) -> None:
+    counted = Counted(things, ttl="30ms", stale="10s", soft_timeout="5s")
+    await counted.load(1)
+    counted.fails = OSError("no")
+    await asyncio.sleep(0.05)
+    assert (await counted.load(1)) == {"number": 1, "call": 1}
+
+
+async def test_none_is_not_refreshed_early_all_the_time(things: Cache) -> None:
+    counted = Counted(things, ttl="60s", negative_ttl="10s", early=0.5)
+    for _ in range(10):
+        await counted.load(0)
+    assert counted.calls == [0]
+
+
+async def test_a_fresh_value_does_not_wait_for_its_early_refresh(things: Cache) -> None:
+    go = asyncio.Event()
+    calls: list[int] = []
+
+    @things.cached(name=unique(), ttl="10s", early=0.001, soft_timeout="5s")
+    async def load() -> int:
+        calls.append(1)
+        if len(calls) > 1:
+            await go.wait()
+        return len(calls)
+
+    await load()
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(2):
+        assert [await load() for _ in range(5)] == [1] * 5
+    go.set()
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda c: c.cached(tags="abc"), "tags must be a list"),
+        (lambda c: c.cached(key="a"), "key must be a list"),
+        (lambda c: c.response(vary="accept"), "vary must be a list"),
+        (lambda c: c.response(paths="/x"), "paths must be a list"),
+        (lambda c: c.response(tags=["i:{id}"]), "may only refer to {path}"),
+        (lambda c: c.response(soft_timeout="1s"), "soft_timeout is not an option"),
+        (lambda c: c.cached(tags=[f"t{number}" for number in range(300)], name="many")(_many), "has 300 tags"),
+    ],
+)
+async def test_wrong_calls_are_refused_at_once(things: Cache, call: Callable[[Cache], Any], says: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=says):
+        call(things)
+
+
+async def _many() -> int:
+    return 1
+
+
+async def test_wrong_calls_are_refused(things: Cache) -> None:
+    wrong: list[tuple[Any, str]] = [
+        (things.set("k", 1, tags="abc"), "tags must be a list"),
+        (things.set("k", 1, levels="l1"), "levels is an option of the whole cache"),
+        (things.set("k", 1, tags=[f"t{number}" for number in range(300)]), "300 tags"),
+        (things.get("\ud800"), "not valid Unicode"),
+        (things.invalidate("\ud800"), "not valid Unicode"),
+        (things.delete(5), "a key must be a str, not 5"),  # type: ignore[arg-type]
+        (things.invalidate(5), "a tag must be a str, not 5"),  # type: ignore[arg-type]
+        (things.get_or_load("k", lambda: 1), "must be an async function"),  # type: ignore[arg-type, return-value]
+    ]
+    for work, says in wrong:
+        with pytest.raises((TypeError, ValueError), match=says):
+            await work
+
+
+async def test_tags_of_any_spelling(things: Cache) -> None:
+    class Origin(Enum):
+        JFK = "JFK"
+
+    ways: list[Callable[[], Any]] = [
+        lambda: things.invalidate("{self}", self="JFK"),
+        lambda: things.invalidate(Origin.JFK),  # type: ignore[arg-type]
+        lambda: things.invalidate("{o}", o=Origin.JFK),
+    ]
+    for invalidate in ways:
+        await things.set("k", 1, tags=["JFK"])
+        await invalidate()
+        assert await things.get("k") is None

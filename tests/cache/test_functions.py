@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from escala.cache import Cache, CacheSystem
-from escala.errors import CalledOnLoop
+from escala.errors import CalledOnLoop, LoadTimedOut
 from tests.cache.systems import unique
 
 pytestmark = pytest.mark.usefixtures("connected")
@@ -161,6 +161,29 @@ async def test_an_exception_of_a_plain_function_reaches_its_callers() -> None:
         await asyncio.to_thread(load, 1)
 
 
+async def test_a_plain_function_that_stops_an_iteration(connected: CacheSystem) -> None:
+    @things.cached(name=unique())
+    def load() -> int:
+        return next(iter([]))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await asyncio.to_thread(load)
+
+
+async def test_a_plain_function_that_is_too_slow(connected: CacheSystem) -> None:
+    go = threading.Event()
+
+    @things.cached(name=unique(), timeout="50ms")
+    def load() -> int:
+        go.wait(10)
+        return 1
+
+    with pytest.raises(LoadTimedOut):
+        await asyncio.to_thread(load)
+    go.set()
+    assert await asyncio.to_thread(load) == 1
+
+
 async def test_a_function_can_be_called_from_another_event_loop() -> None:
     @things.cached(name=unique())
     async def load(number: int) -> int:
@@ -178,7 +201,15 @@ async def test_a_function_can_be_called_from_another_event_loop() -> None:
 
 async def test_arguments_of_any_name() -> None:
     @things.cached(name=unique())
-    async def load(slot: int, type: str, mark: int = 3, _private: int = 4, *, call: list[int] | None = None) -> str:  # noqa: A002
+    async def load(
+        slot: int,
+        type: str,  # noqa: A002
+        Exception: int = 0,  # noqa: A002, N803
+        mark: int = 3,
+        _private: int = 4,
+        *,
+        call: list[int] | None = None,
+    ) -> str:
         return f"{slot}{type}{mark}{_private}{call}"
 
     for _ in range(3):

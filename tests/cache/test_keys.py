@@ -1,13 +1,16 @@
 """Keys name the function without doubt and tell arguments apart by type and value; tags have the arguments' text."""
 
+import importlib.util
+import itertools
 import subprocess
 import sys
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -17,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from starlette.datastructures import QueryParams
 
 from escala.cache import Cache
 from escala.cache.keys import Template, seed, tag_text
@@ -118,6 +122,41 @@ def test_keys_are_equal_only_for_equal_values(one: Any, other: Any) -> None:
     assert (digest([one]) == digest([other])) == (spelled(one) == spelled(other))
 
 
+def test_only_what_tells_values_apart_is_taken() -> None:
+    class Undeclared(Square):
+        pass
+
+    @dataclass
+    class Lazy(Square):
+        @cached_property
+        def area(self) -> int:
+            return self.size**2
+
+    globals().update(Undeclared=Undeclared, Lazy=Lazy)
+    for kind in (Undeclared, Lazy):
+        kind.__qualname__ = kind.__name__
+    other = Undeclared(1)
+    other.extra = 2  # type: ignore[attr-defined]
+    tagged = Text("a")
+    tagged.extra = 2  # type: ignore[attr-defined]
+    for value in (other, tagged, QueryParams("a=1&a=2")):
+        with pytest.raises(TypeError, match="has no fields"):
+            digest([value])
+    lazy = Lazy(2)
+    before = digest([lazy])
+    assert lazy.area == 4
+    assert digest([lazy]) == before
+    zones = [timezone(timedelta(hours=hours), "X") for hours in (1, 5)]
+    assert digest([zones[0]]) != digest([zones[1]])
+    assert digest([10**5000]) != digest([10**5000 + 1])
+    assert digest([Odd(1)]) != digest([Odd(2)])
+
+
+class Odd(int):
+    def __str__(self) -> str:
+        return "odd"
+
+
 def test_keys_are_the_same_in_every_process() -> None:
     code = "from escala.cache.keys import *; print(digest(seed('f'), [{'a', 'b', 'c'}, {'x': 1.5}, 'é', None]))"
     printed = {
@@ -161,35 +200,58 @@ def test_functions_of_one_factory_need_names() -> None:
 MODULE = """
 from escala import Cache
 
-c = Cache("c")
+c = Cache("{name}")
 {body}
 """
 
 
-def loaded(body: str, folder: Path, *, reload: bool = False) -> str:
-    """Return what a module with `body` says when it is imported: the last line of the error, or nothing."""
-    (folder / "mod.py").write_text(MODULE.format(body=body))
-    code = "import mod" + ("; import importlib; mod.c; importlib.reload(mod)" if reload else "")
-    run = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
-    return (run.stderr.strip().splitlines() or [""])[-1]
+_modules = itertools.count()
+
+
+def loaded(body: str, folder: Path) -> str:
+    """Return what a module with `body` says when it is imported; nothing if it says nothing."""
+    name = f"imported{next(_modules)}"
+    path = folder / f"{name}.py"
+    path.write_text(MODULE.format(name=name, body=body))
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where annotations are looked up
+    try:
+        spec.loader.exec_module(module)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    finally:
+        del sys.modules[name]
+    return ""
 
 
 def test_functions_of_a_loop_are_refused_at_import(folder: Path) -> None:
     body = "for t in 'ab':\n    @c.cached()\n    async def load(i: int) -> str:\n        return t"
-    assert "has a function mod.load already" in loaded(body, folder)
+    assert ".load already" in loaded(body, folder)
+
+
+def test_two_caches_of_one_name_share_the_names_of_functions(folder: Path) -> None:
+    body = "c.cached(name='dup')(f)\nCache(c.name).cached(name='dup')(g)"
+    functions = "async def f() -> int: ...\nasync def g() -> int: ...\n"
+    assert "has a function dup already" in loaded(functions + body, folder)
 
 
 def test_a_module_can_be_loaded_again(folder: Path) -> None:
-    (folder / "caches.py").write_text(MODULE.format(body=""))
-    body = "from caches import c\n@c.cached()\nasync def load(i: int) -> str:\n    return ''"
-    assert loaded(body, folder, reload=True) == ""
+    body = "@c.cached()\nasync def load(i: int) -> str:\n    return ''"
+    (folder / "again.py").write_text(MODULE.format(name="again", body=body))
+    code = "import again, importlib; importlib.reload(again)"
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
 
 
 def test_two_scripts_have_different_names(folder: Path) -> None:
     keys = set()
     for name in ("one.py", "two.py"):
         (folder / name).write_text(
-            MODULE.format(body="@c.cached()\nasync def load(i: int) -> str:\n    return ''\nprint(load.key(1))")
+            MODULE.format(
+                name="c", body="@c.cached()\nasync def load(i: int) -> str:\n    return ''\nprint(load.key(1))"
+            )
         )
         run = subprocess.run([sys.executable, name], cwd=folder, capture_output=True, text=True, check=True)
         keys.add(run.stdout)
@@ -215,6 +277,7 @@ def test_two_scripts_have_different_names(folder: Path) -> None:
         ("@c.cached(tags=['x:{a:d}'])\nasync def f(a: int) -> int: ...", "formats a value"),
         ("@c.cached(key=['b'])\nasync def f(a: int) -> int: ...", "refer to b, which is not a parameter"),
         ("class A:\n    @c.cached()\n    async def f(self) -> int: ...", "is a method: say which fields"),
+        ("@c.cached(key=['a'], tags=['b:{b}'])\nasync def f(a: int, b: int) -> int: ...", "not in its key"),
         ("c.cached()(lambda: 1)", "give it one of its own"),
         ("c.cached(ttl='60')", "expected a number with a unit"),
         ("c.cached(ttl='2d')", "longer than a day"),

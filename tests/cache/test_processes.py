@@ -139,7 +139,7 @@ def test_a_load_outlives_the_process_that_ran_it(fleet: Fleet, postgres_url: str
     assert loads(postgres_url, "k") == 2
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=long)])
 def test_a_read_never_sees_less_than_what_was_written_before(fleet: Fleet, seed: int) -> None:
     """Scenario 10: a read that starts after a write's return plus the bound never sees the older value."""
     processes = fleet(4)
@@ -175,7 +175,7 @@ def test_valkey_may_go_and_come_back(
     try:
         processes = fleet(2, valkey=engine.url)
         for process in processes:
-            process.tell("load", seconds + 6)
+            process.tell("load", seconds + 4)
         time.sleep(0.5)
         gone = time.monotonic()
         if how == "kill":

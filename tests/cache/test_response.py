@@ -194,3 +194,136 @@ async def test_a_refresh_that_is_not_kept_reaches_nobody(connected: CacheSystem)
 
     await eventually(refreshed, "the refresh has ended", 5)
     await site.client.aclose()
+
+
+class Raw:
+    """An ASGI app that sends messages as they are given, behind the middleware."""
+
+    def __init__(self, *messages: dict[str, Any], fails: bool = False, after: float = 0.0, **options: Any) -> None:
+        self.calls = 0
+        self.messages = messages
+        self.fails = fails
+        self.after = after
+        self.app = Cache(unique("raw"), jitter=0).response(status=True, **options)(self)
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://test")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.calls += 1
+        for message in self.messages:
+            await send(message)
+            await asyncio.sleep(0)
+        if self.fails:
+            raise RuntimeError("no")
+        await asyncio.sleep(self.after)
+
+    async def ask(self, **headers: str) -> httpx.Response:
+        return await self.client.get("/", headers=headers)
+
+
+def start(*headers: tuple[bytes, bytes], status: int = 200) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def body(data: bytes = b"x", *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [start((b"vary", b"accept"), (b"vary", b"cookie")), body()],
+        [start((b"cache-control", b"max-age=60"), (b"Cache-Control", b"no-store")), body()],
+        [start((b"cache-control", b"no-cache")), body()],
+        [start((b"cache-control", b"s-maxage=0")), body()],
+        [start((b"content-type", b"text/event-stream")), body()],
+        [start((b"content-length", b"5")), body()],  # an answer cut short
+        [start(status=503), body()],
+    ],
+)
+async def test_answers_that_are_not_to_be_kept(messages: list[dict[str, Any]]) -> None:
+    raw = Raw(*messages, vary=["accept"])
+    for _ in range(2):
+        assert (await raw.ask()).content == b"x"
+    assert raw.calls == 2
+    await raw.client.aclose()
+
+
+async def test_an_answer_that_never_ends_is_not_kept(connected: CacheSystem) -> None:
+    raw = Raw(start(), body(b"half", more=True), fails=True)
+    for _ in range(2):
+        assert (await raw.ask()).status_code == 500
+    assert raw.calls == 2
+    await raw.client.aclose()
+
+
+async def test_hosts_and_services_have_their_own_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = Raw(start(), body())
+    for host in ("a.example", "b.example", "a.example"):
+        await raw.ask(host=host)
+    assert raw.calls == 2
+    for service in ("one", "two"):
+        monkeypatch.setenv("ESCALA_SERVICE", service)
+        again = Cache(raw.app._cache).response()(raw)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(again), base_url="http://a.example") as client:
+            await client.get("/")
+    assert raw.calls == 4
+    await raw.client.aclose()
+
+
+async def test_an_app_that_fails_as_it_streams_ends_its_own_answer_only() -> None:
+    raw = Raw(start((b"content-type", b"text/event-stream")), body(b"a", more=True), fails=True, stale_if_error="10s")
+    found = await asyncio.gather(*(raw.ask() for _ in range(3)), return_exceptions=True)
+    assert len(found) == 3
+    assert raw.calls == 3
+    await raw.client.aclose()
+
+
+async def test_a_stream_has_no_time_limit() -> None:
+    raw = Raw(start((b"content-type", b"text/event-stream")), body(), timeout="50ms", after=0.2)
+    assert (await raw.ask()).content == b"x"
+    await raw.client.aclose()
+
+
+async def test_what_an_app_does_after_its_answer_delays_nobody() -> None:
+    raw = Raw(start(), body(), after=5)
+    async with asyncio.timeout(2):
+        assert (await raw.ask()).content == b"x"
+        assert (await raw.ask()).content == b"x"
+    assert raw.calls == 1
+    await raw.client.aclose()
+
+
+async def test_a_client_that_leaves_does_not_spoil_the_answer(connected: CacheSystem) -> None:
+    go = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        await send(body(b"a", more=True))
+        await go.wait()
+        await send(body(b"b"))
+
+    app = Cache(unique("slow")).response()(slow)
+
+    async def ask() -> bytes:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return (await client.get("/")).content
+
+    first, second = asyncio.create_task(ask()), asyncio.create_task(ask())
+    await asyncio.sleep(0.1)
+    first.cancel()
+    go.set()
+    assert await second == b"ab"
+    assert await ask() == b"ab"
+
+
+async def test_an_old_answer_is_given_where_the_app_fails() -> None:
+    raw = Raw(start(), body(), ttl="50ms", stale_if_error="10s")
+    await raw.ask()
+    raw.messages, raw.fails = (), True
+    await asyncio.sleep(0.1)
+    assert (await raw.ask()).content == b"x"
+    raw.messages, raw.fails = (start(status=503), body(b"no")), False
+    await asyncio.sleep(1.1)
+    assert (await raw.ask()).status_code == 503  # an answer of the app's own is passed on
+    await raw.client.aclose()

@@ -1,5 +1,6 @@
 """Invalidations inside a transaction take place after it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from escala.cache import Cache, CacheSystem
 from escala.database import Database
 from escala.errors import CacheUnavailable
 from tests.cache.systems import acting_as, system, unique
+from tests.support import eventually
 
 things = Cache("things", jitter=0)
 
@@ -63,6 +65,52 @@ async def test_a_transaction_of_ones_own_on_a_lent_connection(connected: CacheSy
     async with database.connection() as connection:
         await things.invalidate("counter")  # there is no transaction
         assert connected.counts["things"].invalidations == 2
+
+
+@pytest.mark.usefixtures("pool")
+async def test_a_helper_with_a_connection_of_its_own(connected: CacheSystem) -> None:
+    async def helper() -> None:
+        async with database.connection():
+            await things.invalidate("counter")
+
+    async with database.transaction():
+        await helper()
+        assert connected.counts["things"].invalidations == 0
+    assert connected.counts["things"].invalidations == 1
+
+
+@pytest.mark.usefixtures("pool")
+async def test_a_caller_that_is_cancelled_after_its_commit(
+    connected: CacheSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = counter()
+    assert await value() == 1
+    release = asyncpg.pool.Pool.release
+    releasing = asyncio.Event()
+
+    async def slow(pool: Any, connection: Any, **options: Any) -> None:
+        releasing.set()
+        await asyncio.sleep(0.1)
+        await release(pool, connection, **options)
+
+    async def change() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("update counters set value = 6")
+            await things.invalidate("counter")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncpg.pool.Pool, "release", slow)
+        changing = asyncio.create_task(change())
+        await releasing.wait()
+        changing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await changing
+
+        async def invalidated() -> bool:
+            return connected.counts["things"].invalidations == 1
+
+        await eventually(invalidated, "the invalidation", 5)
+    assert await value() == 6
 
 
 @pytest.mark.usefixtures("pool")
