@@ -107,6 +107,7 @@ async def main() -> None:
         while line := await reader.readline():
             name, *arguments = json.loads(line)
             print(json.dumps(await deeds[name](*arguments)), flush=True)
+        await watch.stop()
 
 
 if __name__ == "__main__":
