@@ -358,7 +358,7 @@ class PoolExhausted(DatabaseUnavailable):
 
 @dataclass(eq=False)
 class CacheUnavailable(EscalaError):
-    """{action} failed, because Valkey is unavailable or refuses it ({reason}); try again"""
+    """{action} failed (Valkey: {reason}); try again"""
 
     action: str
     reason: str
@@ -366,16 +366,16 @@ class CacheUnavailable(EscalaError):
 
 @dataclass(eq=False)
 class NoValkey(EscalaError):
-    """the cache {cache} needs Valkey, and this process has no URL of one; set ESCALA_ENGINES__VALKEY__URL, or declare
-    the cache with levels="l1" """
+    """no Valkey URL is configured in this process, and the cache {cache} needs one; set ESCALA_ENGINES__VALKEY__URL, or
+    declare the cache as one of this process alone (levels="l1")"""
 
     cache: str
 
 
 @dataclass(eq=False)
 class ValueTooLarge(EscalaError):
-    """the value of {what} is too large to be kept ({size} bytes, at most {largest}); keep less, or raise cache.value in
-    escala.toml"""
+    """the value of {what} is too large to cache ({size} bytes before compression; the limit is {largest} after it);
+    cache less, or raise cache.value in escala.toml"""
 
     what: str
     size: int
@@ -384,7 +384,7 @@ class ValueTooLarge(EscalaError):
 
 @dataclass(eq=False)
 class LoadTimedOut(EscalaError):
-    """{what} did not return within {seconds:g} s; make it faster, or raise its timeout"""
+    """loading {what} took longer than {seconds:g} s; speed it up, or raise its timeout"""
 
     what: str
     seconds: float
@@ -392,14 +392,14 @@ class LoadTimedOut(EscalaError):
 
 @dataclass(eq=False)
 class LoadCancelled(EscalaError):
-    """{what} was cancelled while its result was loaded; call it again"""
+    """{what} was cancelled while its result was being loaded; call it again"""
 
     what: str
 
 
 @dataclass(eq=False)
 class RecursiveLoad(EscalaError):
-    """{what} asked for its own result while it was being loaded, with the same arguments; it would wait forever"""
+    """{what} asked for its own result while loading it, with the same arguments; it would wait forever"""
 
     what: str
 

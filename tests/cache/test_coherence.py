@@ -403,7 +403,9 @@ async def test_without_a_url_only_l1_is_there() -> None:
     alone, _ = counted(Cache("alone", levels="l1"))
     async with system("") as made:
         with acting_as(made):
-            with pytest.raises(NoValkey, match="the cache things needs Valkey"):
+            with pytest.raises(
+                NoValkey, match="no Valkey URL is configured in this process, and the cache things needs one"
+            ):
                 await load(1)
             with pytest.raises(NoValkey):
                 await things.invalidate("t")
@@ -562,7 +564,7 @@ async def test_kept_exceptions_are_bounded(connected: CacheSystem) -> None:
     for number in range(1100):
         with pytest.raises(KeyError):
             await load(number)
-    assert len(connected.loading._errors) == 1000
+    assert len(connected.loading._errors) <= 1000
 
 
 async def test_a_long_argument_is_not_kept_beside_the_value(connected: CacheSystem) -> None:

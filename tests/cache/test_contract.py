@@ -573,3 +573,81 @@ async def test_tags_of_any_spelling(things: Cache) -> None:
         await things.set("k", 1, tags=["JFK"])
         await invalidate()
         assert await things.get("k") is None
+
+
+async def test_arguments_may_change_while_a_value_is_loaded(things: Cache) -> None:
+    go = asyncio.Event()
+
+    @things.cached(name=unique())
+    async def total(numbers: list[int]) -> int:
+        await go.wait()
+        return sum(numbers)
+
+    numbers = [1, 2]
+    loading = asyncio.create_task(total(numbers))
+    await asyncio.sleep(0.01)
+    numbers.append(100)
+    go.set()
+    assert await loading == 3
+    assert await total([1, 2]) == 3
+
+
+async def test_an_old_value_that_serves_after_an_error_is_called_stale(things: Cache) -> None:
+    counted = Counted(things, ttl="30ms", stale_if_error="10s")
+    await counted.load(1)
+    counted.fails = OSError("no")
+    await asyncio.sleep(0.05)
+    assert [(await counted.load.lookup(1)).stale for _ in range(4)] == [True] * 4
+
+
+async def test_calls_that_name_nothing_are_refused(things: Cache) -> None:
+    wrong: list[tuple[Any, str]] = [
+        (things.invalidate(), "name at least one tag"),
+        (things.delete(), "name at least one key"),
+        (things.invalidate("from:{origin}"), "has a placeholder"),
+        (things.set("k", 1, tags=["from:{origin}"]), "has a placeholder"),
+        (things.invalidate("from:{origin}", dest=1), "name origin, which is not among the arguments"),
+        (things.invalidate("from:{origin}", origin=1, dest=1), "no tag names the argument dest"),
+        (things.get_many("abc"), "keys must be a list"),
+    ]
+    for work, says in wrong:
+        with pytest.raises((TypeError, ValueError), match=says):
+            await work
+    with pytest.raises(ValueError, match="begins with neither"):
+        things.response(paths=["catalog"])
+    await things.set("k", 1, tags=['{"a": 1}'])
+    await things.invalidate('{"a": 1}')
+    assert await things.get("k") is None
+
+
+async def test_tags_of_what_the_key_leaves_out(things: Cache) -> None:
+    class Order:
+        def __init__(self, number: int, customer: str) -> None:
+            self.number, self.customer = number, customer
+
+    @things.cached(name=unique(), key=["order.number"], tags=["by:{order.customer}"])
+    async def load(order: Any) -> str:
+        return str(order.customer)
+
+    assert [await load(Order(1, name)) for name in "ABAB"] == list("ABAB")
+
+
+async def test_a_load_does_not_wait_for_one_that_is_invalid(things: Cache) -> None:
+    go = asyncio.Event()
+    calls: list[int] = []
+
+    @things.cached(name=unique(), tags=["t"])
+    async def load() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            await go.wait()
+        return len(calls)
+
+    first = asyncio.create_task(load())
+    await asyncio.sleep(0.1)
+    await things.invalidate("t")
+    async with asyncio.timeout(2):
+        assert await load() == 2
+    go.set()
+    await first
+    assert await load() == 2

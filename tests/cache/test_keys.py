@@ -286,7 +286,7 @@ def test_two_scripts_have_different_names(folder: Path) -> None:
         ("c.cached(jitter=True)", "jitter=True: expected a part"),
         ("c.cached(levels='l3')", "expected one of both, l1, l2"),
         ("c.cached(copy='no')", "expected True or False"),
-        ("c.cached(errors=(1,))", "expected exception classes"),
+        ("c.cached(errors=(1,))", "expected a tuple of exception classes"),
         ("c.cached(name='a b')(print)", "must not contain blanks"),
         ("Cache('a:b')", "a cache's name is"),
     ],

@@ -327,3 +327,68 @@ async def test_an_old_answer_is_given_where_the_app_fails() -> None:
     await asyncio.sleep(1.1)
     assert (await raw.ask()).status_code == 503  # an answer of the app's own is passed on
     await raw.client.aclose()
+
+
+async def test_a_conditional_request_may_be_the_first(connected: CacheSystem) -> None:
+    calls: list[bytes] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        calls.append(dict(scope["headers"]).get(b"if-none-match", b""))
+        await send(start((b"etag", b'"1"')))
+        await send(body())
+
+    cached = Cache(unique("conditional")).response()(app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(cached), base_url="http://test") as browser:
+        for _ in range(3):
+            assert (await browser.get("/", headers={"If-None-Match": '"1"'})).status_code == 304
+        assert (await browser.get("/")).status_code == 200
+    assert calls == [b""]
+
+
+async def test_a_stream_ends_when_its_client_leaves(connected: CacheSystem) -> None:
+    """Also one that was begun to refresh an answer, which nobody waits for."""
+    ended = asyncio.Event()
+    kind = [b"text/plain"]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start((b"content-type", kind[0])))
+        if kind[0] == b"text/plain":
+            await send(body())
+            return
+        try:
+            while True:
+                await send(body(more=True))
+                await asyncio.sleep(0.01)
+        finally:
+            ended.set()
+
+    sent: list[Any] = []
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+
+    async def receive() -> Any:
+        return await asyncio.get_running_loop().create_future()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    cached = Cache(unique("stream"), jitter=0).response(ttl="50ms", stale="10s")(app)
+    await cached(scope, receive, send)
+    kind[0] = b"text/event-stream"
+    await asyncio.sleep(0.1)
+    await cached(scope, receive, send)  # the old answer, and a refresh that turns out to be a stream
+    async with asyncio.timeout(5):
+        await ended.wait()
+        ended.clear()
+        watching = asyncio.create_task(cached({**scope, "path": "/stream"}, receive, send))
+        while len(sent) < 10:
+            await asyncio.sleep(0.01)
+        watching.cancel()
+        await ended.wait()
+
+
+async def test_answers_that_were_passed_on_are_not_held(connected: CacheSystem) -> None:
+    raw = Raw(start(), body(b"x" * 2_000_000))
+    for number in range(5):
+        await raw.client.get(f"/{number}")
+    assert all(kept.error.recording is None for kept in connected.loading._errors.values())  # type: ignore[attr-defined]
+    await raw.client.aclose()

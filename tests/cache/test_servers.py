@@ -168,7 +168,16 @@ async def test_tls(valkey_url: str, folder: Path) -> None:
 
 def test_a_cluster(folder: Path) -> None:
     port = free_port()
-    with server(folder, port, "--cluster-enabled", "yes", "--cluster-config-file", f"{port}.nodes"):
+    with server(
+        folder,
+        port,
+        "--cluster-enabled",
+        "yes",
+        "--cluster-config-file",
+        f"{port}.nodes",
+        "--cluster-port",
+        str(free_port()),
+    ):
         call(port, "CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         wait_until(lambda: b"cluster_state:ok" in call(port, "CLUSTER", "INFO"), "the cluster is complete")
         run(works(f"valkey+cluster://127.0.0.1:1,127.0.0.1:{port}"))

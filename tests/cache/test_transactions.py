@@ -142,3 +142,28 @@ async def test_an_invalidation_that_fails_is_told_after_the_commit() -> None:
                 await change()
             async with database.connection() as connection:
                 assert await connection.fetchval("select value from counters") == 5
+
+
+@pytest.mark.usefixtures("pool")
+async def test_a_connection_that_cannot_be_given_back_takes_no_invalidation_along(
+    connected: CacheSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = asyncpg.pool.Pool.release
+
+    async def broken(pool: Any, connection: Any, **options: Any) -> None:
+        await release(pool, connection, **options)
+        raise ConnectionResetError("the server is gone")
+
+    async def change(fails: bool) -> None:
+        async with database.transaction():
+            await things.invalidate("counter")
+            if fails:
+                raise ValueError("the user's own")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncpg.pool.Pool, "release", broken)
+        with pytest.raises(ConnectionResetError):
+            await change(fails=False)
+        with pytest.raises(ValueError, match="the user's own"):
+            await change(fails=True)
+    assert connected.counts["things"].invalidations == 2

@@ -20,6 +20,8 @@ from escala.cache.valkey.l2 import MOST_TAGS, Address
 T = TypeVar("T")
 D = TypeVar("D")
 
+_PLACEHOLDER = re.compile(r"\{[A-Za-z_][\w.\[\]]*\}")
+
 _functions: dict[tuple[str, str], Callable[..., Any]] = {}
 """The functions of this process that are cached, by cache and name."""
 
@@ -130,6 +132,8 @@ class Cache:
         if "soft_timeout" in options:
             raise ValueError("soft_timeout is not an option of answers: an answer may have begun by then")
         tags, vary, paths = _listed("tags", tags), _listed("vary", vary), _listed("paths", paths)
+        if odd := next((path for path in paths if not path.startswith(("/", "*"))), None):
+            raise ValueError(f"the path {odd!r} begins with neither / nor *, so no request has it")
         for tag in tags:
             if Template(tag).names - {"path"}:
                 raise ValueError(f"the tag {tag!r} may only refer to {{path}}")
@@ -163,7 +167,7 @@ class Cache:
 
     async def get_many(self, keys: Iterable[str], *, type: Any = Any) -> dict[str, Any]:
         """Return the values of those `keys` that have one. See `get`."""
-        wanted = {key: self._request(key, type, self.policy) for key in keys}
+        wanted = {key: self._request(key, type, self.policy) for key in _listed("keys", keys)}
         found = await slot.get().peek_many(list(wanted.values()))
         return {key: lookup.value for key, lookup in zip(wanted, found, strict=True) if lookup is not None}
 
@@ -197,6 +201,8 @@ class Cache:
 
     async def delete(self, *keys: str) -> None:
         """Delete the values of `keys`, in all replicas. Raises the same errors as `invalidate`."""
+        if not keys:
+            raise TypeError("name at least one key; `clear` invalidates all values")
         await self._invalidate((), [self._entry(key) for key in keys])
 
     async def invalidate(self, /, *tags: str, **arguments: Any) -> None:
@@ -212,8 +218,10 @@ class Cache:
 
         Raises CacheUnavailable if Valkey is unavailable, and NotConnected before the cache is connected.
         """
+        if not tags:
+            raise TypeError("name at least one tag; `clear` invalidates all values")
         if arguments:
-            tags = tuple(Template(tag).fill(arguments) for tag in tags)
+            tags = self._filled(tags, arguments)
         await self._invalidate(self._tags(tags))
 
     async def clear(self) -> None:
@@ -258,7 +266,19 @@ class Cache:
         """Return the full names of tags, whose text is that of a placeholder: an Enum stands for its value."""
         if odd := next((tag for tag in tags if not isinstance(tag, str | Enum)), None):
             raise TypeError(f"a tag must be a str, not {odd!r}")
-        return [f"t:{self.name}:{tag_text(tag)}" for tag in tags]
+        texts = [tag_text(tag) for tag in tags]
+        if open_ := next((text for text in texts if _PLACEHOLDER.search(text)), None):
+            raise ValueError(f"the tag {open_!r} has a placeholder; say its value: invalidate({open_!r}, name=value)")
+        return [f"t:{self.name}:{text}" for text in texts]
+
+    def _filled(self, tags: Sequence[str], arguments: dict[str, Any]) -> tuple[str, ...]:
+        templates = [Template(tag) for tag in tags]
+        named = {name for template in templates for name in template.names}
+        if missing := sorted(named - arguments.keys()):
+            raise TypeError(f"the tags name {', '.join(missing)}, which is not among the arguments")
+        if unused := sorted(arguments.keys() - named):
+            raise TypeError(f"no tag names the argument {', '.join(unused)}")
+        return tuple(template.fill(arguments) for template in templates)
 
     def _codec(self, annotation: Any) -> Codec:
         codec = self._codecs.get(annotation)
@@ -267,7 +287,7 @@ class Cache:
         return codec
 
 
-def _listed(what: str, names: Sequence[str]) -> Sequence[str]:
+def _listed(what: str, names: Iterable[str]) -> Sequence[str]:
     if isinstance(names, str):
         raise TypeError(f"{what} must be a list of names, such as [{names!r}]")
     return tuple(names)

@@ -1,7 +1,9 @@
 """`Cached`: a function whose results are cached, and the shortest way to a value in L1."""
 
 import asyncio
+import contextlib
 import contextvars
+import copy
 import inspect
 import sys
 import threading
@@ -181,7 +183,17 @@ class Target:
         except NameError as error:
             raise TypeError(f"the return annotation of {self.name} cannot be read: {error}") from None
         address = Address(f"e:{self.key(arguments)}", tags, self._field)
-        return Request(self.cache, address, codec, self._policy, partial(self._run, arguments), self.name)
+        loader = partial(self._run, self._own(arguments))
+        return Request(self.cache, address, codec, self._policy, loader, self.name)
+
+    def _own(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments with copies of those in the key: a caller may change its own before they are used."""
+        own = dict(arguments)
+        for name in arguments if self._key is None else {part.root for part in self._key}:
+            if name not in ("self", "cls") and type(own[name]) not in _SIMPLE:
+                with contextlib.suppress(Exception):  # what cannot be copied is taken as it is
+                    own[name] = copy.deepcopy(own[name])
+        return own
 
     def key(self, arguments: Mapping[str, Any]) -> str:
         """Return the key of a call. Raises TypeError if an argument cannot be part of one."""

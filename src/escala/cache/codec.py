@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, get_origin
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import inspect as types
@@ -90,7 +91,7 @@ _EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any], Callable[[Any], Any]]] 
     set: (2, lambda value: [_enrich(item) for item in value], set),
     frozenset: (3, lambda value: [_enrich(item) for item in value], frozenset),
     date: (4, date.isoformat, date.fromisoformat),
-    datetime: (5, datetime.isoformat, datetime.fromisoformat),
+    datetime: (5, lambda value: _moment(value), lambda parts: _moment_of(*parts)),
     time: (6, time.isoformat, time.fromisoformat),
     timedelta: (7, lambda value: [value.days, value.seconds, value.microseconds], lambda parts: timedelta(*parts)),
     Decimal: (8, str, Decimal),
@@ -98,6 +99,19 @@ _EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any], Callable[[Any], Any]]] 
     int: (10, lambda value: format(value, "x"), lambda text: int(text, 16)),
 }
 """What MessagePack has no type for: a code, what is written, and what makes the value of it again."""
+
+
+def _moment(value: datetime) -> list[Any]:
+    """Return a moment with the name of its zone, if it has one: an offset alone does not know summer time."""
+    zone = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else None
+    return [(value.replace(tzinfo=None) if zone else value).isoformat(), value.fold, zone]
+
+
+def _moment_of(text: str, fold: int, zone: str | None) -> datetime:
+    value = datetime.fromisoformat(text).replace(fold=fold)
+    return value.replace(tzinfo=ZoneInfo(zone)) if zone else value
+
+
 _READERS = {code: read for code, _, read in _EXTENSIONS.values()}
 _plain = msgspec.msgpack.Encoder()
 

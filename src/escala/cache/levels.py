@@ -53,7 +53,10 @@ class Levels:
         if time.monotonic() >= home.trusted_until:
             return None
         entry = home.get(request.address.name)
-        return entry if entry is not None and entry.field == request.address.field else None
+        if entry is None or entry.field != request.address.field:
+            return None
+        # Two calls share an entry with the tags of one of them if `key` leaves out what the tags are made of.
+        return entry if request.address.listed or entry.tags == request.address.tags else None
 
     async def in_l2(self, request: Request, l2: L2) -> Stored | None:
         """Return what Valkey has, fresh or not; None if it does not answer, too."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -61,7 +62,7 @@ class Loading:
         if time.monotonic() >= kept.until:
             del self._errors[request.place]
             return None
-        return kept.error.with_traceback(None)
+        return _copied(kept.error)
 
     def forget_errors(self, names: Iterable[str] | None = None) -> None:
         """Keep no exception whose entry or tag is among `names`; by default, none at all."""
@@ -109,11 +110,12 @@ class Loading:
 
     async def _run(self, request: Request, load: Load) -> Loaded:
         """Load a value where no other process does; wait for it where one does."""
-        deadline = time.monotonic() + request.policy.timeout
         l2 = self._levels.l2 if request.policy.uses_l2 else None
         right: Right | None = None
         if l2 is not None:
-            found = await self._win(request, l2, deadline)
+            if load.earlier is not None and (doomed := self._rights.pop(request.place, None)) is not None:
+                await self._release(l2, request.address.name, doomed)  # its value is invalid before it is there
+            found = await self._win(request, l2, time.monotonic() + request.policy.timeout)
             if isinstance(found, Loaded):
                 return found
             right = found
@@ -123,12 +125,14 @@ class Loading:
         if right is not None:
             self._rights[request.place] = right
         try:
-            loaded, written = await self._call(request, load, l2, right, deadline)
+            loaded, written = await self._call(request, load, l2, right)
             return loaded
         except Exception as error:
-            if isinstance(error, request.policy.errors):
-                self._keep_error(request, load, error)
-            elif not isinstance(error, NotKept):
+            if isinstance(error, NotKept):
+                self._keep_error(request, load, error, error.remembered)
+            elif isinstance(error, request.policy.errors):
+                self._keep_error(request, load, error, request.policy.errors_ttl)
+            else:
                 counts.errors += 1
             raise
         finally:
@@ -137,12 +141,10 @@ class Loading:
             if l2 is not None and right is not None and not written:
                 await self._release(l2, request.address.name, right)
 
-    async def _call(
-        self, request: Request, load: Load, l2: L2 | None, right: Right | None, deadline: float
-    ) -> tuple[Loaded, bool]:
+    async def _call(self, request: Request, load: Load, l2: L2 | None, right: Right | None) -> tuple[Loaded, bool]:
         """Call the loader and store its value; return it, and whether it was written to Valkey."""
         policy, levels = request.policy, self._levels
-        value = await limited(request.loader, deadline - time.monotonic(), request.words, policy.timeout)
+        value = await limited(request.loader, policy.timeout, request.words)
         payload, kept = request.codec.encode(value)
         fresh = policy.lifetime(value)
         written = False
@@ -154,12 +156,16 @@ class Loading:
                 written = await l2.write(request.address, payload, fresh, policy.extra, right)
         return Loaded(kept, payload, "loader"), written
 
-    def _keep_error(self, request: Request, load: Load, error: Exception) -> None:
-        if load.ticket.is_current(load.names):
-            self._errors.pop(request.place, None)
-            self._errors[request.place] = KeptError(time.monotonic() + request.policy.errors_ttl, error, load.names)
-            if len(self._errors) > _MOST_ERRORS:
-                del self._errors[next(iter(self._errors))]
+    def _keep_error(self, request: Request, load: Load, error: Exception, seconds: float) -> None:
+        if not seconds or not load.ticket.is_current(load.names):
+            return
+        now = time.monotonic()
+        self._errors.pop(request.place, None)
+        self._errors[request.place] = KeptError(now + seconds, _copied(error), load.names)
+        if len(self._errors) > _MOST_ERRORS:
+            self._errors = {place: kept for place, kept in self._errors.items() if kept.until > now}
+        if len(self._errors) > _MOST_ERRORS:
+            del self._errors[next(iter(self._errors))]
 
     async def _release(self, l2: L2, name: str, right: Right) -> None:
         with contextlib.suppress(*FAILURES):  # it ends by itself
@@ -205,3 +211,13 @@ class Loading:
             return right
         await self._release(l2, request.address.name, right)
         return Loaded(stored.value, stored.payload, "l2")
+
+
+def _copied(error: Exception) -> Exception:
+    """Return an exception for one more caller: without the traceback, which holds what the loader worked with."""
+    try:
+        made = copy.copy(error)
+    except Exception:
+        return error.with_traceback(None)
+    made.__cause__ = error.__cause__
+    return made

@@ -27,6 +27,9 @@ class Lookup(NamedTuple, Generic[R]):
 class NotKept(Exception):
     """Raised by a loader whose result is not to be kept. It reaches the callers even if there is an old value."""
 
+    remembered = 0.0
+    """For how many seconds later callers get it without a load."""
+
 
 class Load:
     """A load in progress."""
@@ -100,11 +103,8 @@ class Load:
 _current: contextvars.ContextVar[Load | None] = contextvars.ContextVar("load", default=None)
 
 
-async def limited(loader: Callable[[], Awaitable[Any]], seconds: float, words: str, limit: float) -> Any:
-    """Return what `loader` returns within `seconds`; raise LoadTimedOut after that, whatever the loader does then.
-
-    `limit` is the time limit of which `seconds` are left.
-    """
+async def limited(loader: Callable[[], Awaitable[Any]], seconds: float, words: str) -> Any:
+    """Return what `loader` returns within `seconds`; raise LoadTimedOut after that, whatever the loader does then."""
     work = loader()
     if not inspect.isawaitable(work):
         raise TypeError(f"{words}: the loader must be an async function")
@@ -112,7 +112,7 @@ async def limited(loader: Callable[[], Awaitable[Any]], seconds: float, words: s
     try:
         await asyncio.wait({task}, timeout=seconds)
         if not task.done():
-            raise LoadTimedOut(words, limit)
+            raise LoadTimedOut(words, seconds)
         if task.cancelled():
             raise LoadCancelled(words)
         return task.result()

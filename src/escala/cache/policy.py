@@ -1,7 +1,7 @@
 """How long values live, and what happens around a load: the options of `Cache` and of what it caches."""
 
 import random
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Literal, TypedDict, get_args
 
 from escala.units import parse_duration
@@ -69,10 +69,6 @@ class Policy:
             raise ValueError("ttl and stale together are longer than a day")
         return policy
 
-    def keeping(self, error: type[Exception], seconds: float) -> "Policy":
-        """Return this policy with another exception that is kept, for at least so many seconds."""
-        return replace(self, errors=(*self.errors, error), errors_ttl=max(self.errors_ttl, seconds))
-
     @property
     def life(self) -> float:
         """How long an entry is kept at most."""
@@ -112,9 +108,9 @@ def _checked(name: str, value: object) -> object:
     if name == "copy" and not isinstance(value, bool):
         raise TypeError(f"copy={value!r}: expected True or False")
     if name == "errors":
-        kinds = value if isinstance(value, tuple) else (value,)
+        kinds = tuple(value) if isinstance(value, tuple | list | set) else (value,)
         if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-            raise TypeError(f"errors={value!r}: expected exception classes")
+            raise TypeError(f"errors={value!r}: expected a tuple of exception classes")
         return kinds
     return value
 

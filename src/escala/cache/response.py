@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -31,6 +32,7 @@ _CREDENTIALS = ("authorization", "cookie")
 _KEPT_STATUSES = frozenset({200, 203, 204, 301, 308, 404, 410})
 _NOT_KEPT = re.compile(r"\b(no-store|no-cache|private|(s-)?max-?age=0)\b")
 """What in an answer's Cache-Control forbids to keep it."""
+_CONDITIONS = frozenset({b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"if-range"})
 _UNCHANGED = frozenset({b"cache-control", b"content-location", b"date", b"etag", b"expires", b"vary", b"age"})
 """The headers that a 304 has, too."""
 
@@ -50,9 +52,14 @@ class Answer(msgspec.Struct, array_like=True):
 class PassedOn(NotKept):
     """The answer is not to be kept, and goes to the client as it comes."""
 
-    def __init__(self, recording: "_Recording") -> None:
+    remembered = 10.0
+
+    def __init__(self, recording: "_Recording | None") -> None:
         super().__init__()
         self.recording = recording
+
+    def __copy__(self) -> "PassedOn":
+        return PassedOn(None)
 
 
 class ResponseCache:
@@ -73,7 +80,7 @@ class ResponseCache:
     ) -> None:
         self.app = app
         self._cache = cache
-        self._policy = policy.keeping(PassedOn, 10.0)
+        self._policy = replace(policy, soft_timeout=0.0)  # by then, an answer may have begun to be passed on
         self._paths = [re.compile(".*".join(map(re.escape, path.split("*")))) for path in paths]
         self._templates = [Template(tag) for tag in tags]
         self._vary = sorted({header.lower() for header in vary})
@@ -86,7 +93,7 @@ class ResponseCache:
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or not self._concerns(scope):
             await self.app(scope, receive, send)
             return
-        recording = _Recording(self.app, self._vary, send)
+        recording = _Recording(self.app, self._vary, receive, send)
         request, found = self._request(scope, recording), None
         try:
             if scope["method"] == "HEAD":
@@ -156,9 +163,10 @@ class _Recording:
     background task does not delay the answer.
     """
 
-    def __init__(self, app: ASGIApp, vary: Sequence[str], send: Send) -> None:
+    def __init__(self, app: ASGIApp, vary: Sequence[str], receive: Receive, send: Send) -> None:
         self._app = app
         self._vary = vary
+        self._client_receive = receive
         self._client: Send | None = send
         self._start: Message | None = None
         self._body: list[bytes] = []
@@ -170,7 +178,9 @@ class _Recording:
 
     async def run(self, scope: Scope) -> Answer:
         """Return the answer. Raises PassedOn if it is not to be kept, and the exception of the app."""
-        self._task = asyncio.create_task(self._app(scope, self._receive, self._send))  # type: ignore[arg-type]
+        headers = [(name, value) for name, value in scope["headers"] if name.lower() not in _CONDITIONS]
+        unconditional = {**scope, "headers": headers}  # 304 is answered from here
+        self._task = asyncio.create_task(self._app(unconditional, self._receive, self._send))  # type: ignore[arg-type]
         _running.add(self._task)
         self._task.add_done_callback(self._end)
         try:
@@ -186,15 +196,20 @@ class _Recording:
         raise RuntimeError("the app did not answer")
 
     async def _receive(self) -> Message:
-        """Return the empty body of a GET request. Nobody disconnects after that: others may wait for the answer."""
+        """Return the empty body of a GET request. Nobody disconnects then while others may wait for the answer."""
         if not self._asked:
             self._asked = True
             return {"type": "http.request", "body": b"", "more_body": False}
+        await self._decided.wait()
+        if self._passing:
+            return await self._client_receive()
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
     def leave(self) -> None:
-        """Say that the client needs nothing more."""
+        """Say that the client needs nothing more. An answer that is passed on has nobody to go to then."""
         self._client = None
+        if self._passing and self._task is not None:
+            self._task.cancel()
 
     async def finish(self) -> None:
         """Wait until an answer that is passed on has ended. Raises the exception of the app."""
@@ -271,11 +286,15 @@ class _Recording:
         if self._start is not None:
             await self._to_client(self._start)
         if self._body:
-            await self._to_client({"type": "http.response.body", "body": b"".join(self._body), "more_body": more})
+            body = b"".join(self._body)
+            self._body.clear()
+            await self._to_client({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _to_client(self, message: Message) -> None:
         if self._client is not None:
             await self._client(message)
+        elif self._task is not None:
+            self._task.cancel()
 
 
 def _joined(headers: Headers, name: str) -> str:

@@ -18,7 +18,7 @@ _TEXT = """
     try:
         _entry = _slot.value.calls[{shape}]
         _now = _monotonic()
-        _usable = _entry.refresh_at > _now and _entry.home.trusted_until > _now
+        _usable = _entry.refresh_at > _now and _entry.fresh_until > _now and _entry.home.trusted_until > _now
     except _Exception:  # not there, no cache, or an argument that cannot be a key of a dict
         _usable = False
     if not _usable:

@@ -109,7 +109,7 @@ class CacheSystem:
 
     def changed(self, names: Iterable[str]) -> None:
         names = list(names)
-        self.levels.shared.invalidate(names)
+        self.levels.invalidate(names)
         self.loading.forget_errors(names)
 
     def all_changed(self) -> None:

@@ -1,6 +1,7 @@
 """Connections to PostgreSQL."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ else:
     Connection = asyncpg.Connection
     Lent = asyncpg.pool.PoolConnectionProxy
     Pool = asyncpg.Pool
+
+log = logging.getLogger("escala.database")
 
 PATIENCE = 5.0
 """The maximum number of seconds that a caller waits for a connection, for example while PostgreSQL restarts."""
@@ -90,8 +93,10 @@ class Database:
         connection = await self._acquire(self._pool)
         loan = _Loan(connection, _loan.get())
         _loan.set(loan)
+        failed = True
         try:
             yield connection
+            failed = False
         except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError) as error:
             raise DatabaseUnavailable(_words(error)) from error
         except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
@@ -102,7 +107,9 @@ class Database:
             _loan.set(loan.outer)
             loan.returned = True
             # A caller that is cancelled here must not take along what is to be done after its transaction.
-            await asyncio.shield(asyncio.ensure_future(_give_back(self._pool, loan)))
+            failure = await asyncio.shield(asyncio.ensure_future(_give_back(self._pool, loan)))
+            if failure is not None and not failed:
+                raise failure
 
     async def _acquire(self, pool: Pool) -> Lent:
         deadline = time.monotonic() + PATIENCE
@@ -117,16 +124,20 @@ class Database:
                 await asyncio.sleep(0.05)
 
 
-async def _give_back(pool: Pool, loan: _Loan) -> None:
+async def _give_back(pool: Pool, loan: _Loan) -> BaseException | None:
     """Release a connection, and do what waits for that: also after a rollback, as an earlier transaction may count.
 
-    All of it is tried; the first exception is raised in the end.
+    All of it is tried. Return the first exception, which is logged, too.
     """
-    await pool.release(loan.connection)
-    outcomes = await asyncio.gather(*(work() for work in loan.afterwards), return_exceptions=True)
-    for outcome in outcomes:
-        if outcome is not None:
-            raise outcome
+    works = (pool.release(loan.connection), *(work() for work in loan.afterwards))
+    failures: list[BaseException] = []
+    for work in works:
+        try:
+            await work
+        except Exception as error:
+            log.warning("after a transaction: %s: %s", type(error).__name__, error)
+            failures.append(error)
+    return failures[0] if failures else None
 
 
 async def _use_msgspec(connection: Connection) -> None:

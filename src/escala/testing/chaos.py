@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from escala.cache import CacheSystem, slot
@@ -77,8 +78,12 @@ async def chaos(
     undo: list[Callable[[], None]] = []
 
     def replace(owner: Any, name: str, value: Any) -> None:
-        setattr(owner, name, value)  # on the instance: its class stays as it is
-        undo.append(lambda: delattr(owner, name))
+        # On the instance: its class stays as it is.
+        if name in vars(owner):
+            undo.append(partial(setattr, owner, name, vars(owner)[name]))
+        else:
+            undo.append(partial(delattr, owner, name))
+        setattr(owner, name, value)
 
     if l1 is not None:
         _trouble_l1(system, _Dice(l1, chance), replace)
@@ -110,6 +115,7 @@ def _trouble_l1(system: CacheSystem, dice: _Dice, replace: Callable[[Any, str, A
             return None if dice.fails() else get(key)
 
         replace(level, "get", forgetful)
+    replace(system, "calls", {})  # the way around `get`
 
 
 def _trouble_bus(system: CacheSystem, dice: _Dice, replace: Callable[[Any, str, Any], None]) -> None:

@@ -66,5 +66,19 @@ class Inspection:
                 state = f"valid unless one of its {len(generations) - 1} tags was invalidated"
             else:
                 state = "valid"
-            found.append(Found(value, held.fresh_until - int(seconds), len(stored), state))
+            found.append(Found(_readable(value), held.fresh_until - int(seconds), len(stored), state))
         return found
+
+
+def _readable(value: Any) -> Any:
+    """Return a value with pydantic's models, which are kept as JSON, as what they say."""
+    if isinstance(value, bytes):
+        try:
+            return msgspec.json.decode(value)
+        except msgspec.MsgspecError:
+            return value
+    if isinstance(value, dict):
+        return {name: _readable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(item) for item in value]
+    return value

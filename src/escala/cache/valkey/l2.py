@@ -163,7 +163,7 @@ class L2:
     @property
     def _wire(self) -> Wire:
         if self._link.wire is None:
-            raise ConnectionError("Valkey is unavailable")
+            raise ConnectionError("not connected")
         return self._link.wire
 
     def is_oversized(self, payload: bytes) -> bool:
