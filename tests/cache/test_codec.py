@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -126,6 +127,13 @@ def test_a_value_comes_back_as_it_was(annotation: Any, value: Any) -> None:
     if isinstance(value, dict):
         assert isinstance(kept, dict)
         assert {name: type(item) for name, item in kept.items()} == {name: type(item) for name, item in value.items()}
+
+
+def test_a_moment_keeps_its_zone() -> None:
+    moment = datetime(2013, 3, 30, 12, tzinfo=ZoneInfo("Europe/Madrid"))
+    _, kept = Codec(Any).encode({"at": moment})
+    assert kept["at"] + timedelta(days=1) == moment + timedelta(days=1)
+    assert kept["at"].tzinfo == moment.tzinfo
 
 
 def test_nan_is_kept() -> None:
