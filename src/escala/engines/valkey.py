@@ -8,6 +8,7 @@ from urllib.parse import quote
 import valkey
 from valkey.exceptions import ValkeyError
 
+from escala.cache.valkey.connect import Connector
 from escala.config import engines as settings
 from escala.engines.engine import wheel_folder
 from escala.errors import EngineFailed, EngineMissing
@@ -70,8 +71,6 @@ def _wheel_binary() -> Path:
 
 
 async def probe(url: str) -> None:
-    from escala.cache.valkey.connect import Connector  # importing the cache would slow every command down
-
     try:
         connector = Connector(url, "escala")
     except ValueError as error:
