@@ -1,16 +1,13 @@
 """The composition root of the library: opens and closes the connections that `database`, `Cache` and `task` use."""
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from escala import cache, database
-from escala.cache import CacheSystem, Limits
+from escala.cache.system import CacheSystem, Limits, wait_in_thread
 from escala.database import Database
 from escala.environment import Environment
-from escala.errors import CalledOnLoop
 from escala.units import parse_size
 
 T = TypeVar("T")
@@ -70,13 +67,4 @@ def from_thread(work: Coroutine[Any, Any, T]) -> T:
     ``escala.from_thread(flights.invalidate("from:JFK"))``. It runs on the event loop of `running`. Raises CalledOnLoop
     on an event loop's thread, NotConnected outside `running`, and every exception of the coroutine.
     """
-    try:
-        loop = cache.slot.get().loop
-        with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop()
-            raise CalledOnLoop("escala.from_thread")
-    except BaseException:
-        work.close()  # it would be reported as never awaited
-        raise
-    assert loop is not None
-    return asyncio.run_coroutine_threadsafe(work, loop).result()
+    return wait_in_thread(work, "escala.from_thread")

@@ -23,9 +23,8 @@ from escala.access_log.metrics import RouteMetrics
 from escala.access_log.segments import Segments
 from escala.environment import Environment
 from escala.errors import CacheUnavailable
+from escala.http import prometheus
 from escala.http.embedded_server import EmbeddedServer
-
-_PROMETHEUS = "text/plain; version=0.0.4"
 
 SUBJECTS = 200_000
 """How many tokens have their subject remembered.
@@ -151,7 +150,7 @@ async def serve(options: argparse.Namespace) -> None:
     options.metrics.unlink(missing_ok=True)
 
     def of_routes(request: Request) -> Response:
-        return Response(metrics.text(), media_type=_PROMETHEUS)
+        return Response(metrics.text(), media_type=prometheus.MEDIA_TYPE)
 
     app = Starlette(routes=[Route("/metrics/routes", of_routes), Route("/metrics/cache", _of_cache)])
     web = EmbeddedServer(app)
@@ -166,12 +165,14 @@ async def serve(options: argparse.Namespace) -> None:
 
 async def _of_cache(request: Request) -> Response:
     """Answer with the figures of the caches of all replicas, which report them in Valkey."""
-    from escala.cache.valkey import report  # it takes 15 MB, and only those who ask for it need it
+    from escala.cache.valkey import report  # its client takes memory, and only those who ask for it need it
 
     environment = Environment.read()
     try:
         async with report.connection(environment.valkey, environment.project, "the report on the cache") as wire:
-            return Response(report.exposition(await report.read(wire, environment.project)), media_type=_PROMETHEUS)
+            return Response(
+                report.exposition(await report.read(wire, environment.project)), media_type=prometheus.MEDIA_TYPE
+            )
     except CacheUnavailable as error:
         return Response(f"{error}\n", 503, media_type="text/plain")
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from escala.access_log.line import Entry
+from escala.http.prometheus import label_value
 
 BUCKETS = (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000)
 """Upper bounds of the durations, in milliseconds."""
@@ -52,11 +53,12 @@ class RouteMetrics:
         yield "# HELP escala_route_requests_total Requests by route, service, method and status."
         yield "# TYPE escala_route_requests_total counter"
         for (route, service, method, status), count in sorted(self._requests.items()):
-            labels = f'route="{_label(route)}",service="{_label(service)}",method="{_label(method)}",status="{status}"'
+            names = {"route": route, "service": service, "method": method, "status": str(status)}
+            labels = ",".join(f'{name}="{label_value(text)}"' for name, text in names.items())
             yield f"escala_route_requests_total{{{labels}}} {count}"
         yield "# HELP escala_route_duration_seconds Time from the request's first byte to the answer's last byte."
         yield "# TYPE escala_route_duration_seconds histogram"
-        routes = [(_label(name), sums) for name, sums in sorted(self._routes.items())]
+        routes = [(label_value(name), sums) for name, sums in sorted(self._routes.items())]
         for label, sums in routes:
             below = 0
             for bound, count in zip((*(f"{b / 1000:g}" for b in BUCKETS), "+Inf"), sums.durations, strict=True):
@@ -75,7 +77,3 @@ class RouteMetrics:
         yield "# HELP escala_access_log_lost_total Lines that were lost, because they could not be written fast enough."
         yield "# TYPE escala_access_log_lost_total counter"
         yield f"escala_access_log_lost_total {self.lost}"
-
-
-def _label(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

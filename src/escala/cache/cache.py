@@ -9,13 +9,13 @@ from typing import Any, Protocol, TypeVar, Unpack, overload
 from starlette.types import ASGIApp
 
 from escala.cache.cached import Cached, CachedPlain, P, R, Target, cached_async, cached_plain
-from escala.cache.codec import FORMAT, Codec
+from escala.cache.codec import Codec
 from escala.cache.keys import Template, function_name, is_interactive, tag_text
 from escala.cache.policy import Options, Policy
-from escala.cache.request import Request
+from escala.cache.request import Request, address
 from escala.cache.response import ResponseCache
 from escala.cache.system import slot
-from escala.cache.valkey.l2 import MOST_TAGS, Address
+from escala.cache.valkey.l2 import MOST_TAGS, entry_name, tag_name
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -203,7 +203,7 @@ class Cache:
         """Delete the values of `keys`, in all replicas. Raises the same errors as `invalidate`."""
         if not keys:
             raise TypeError("name at least one key; `clear` invalidates all values")
-        await self._invalidate((), [self._entry(key) for key in keys])
+        await self._invalidate((), [entry_name(self._key(key)) for key in keys])
 
     async def invalidate(self, /, *tags: str, **arguments: Any) -> None:
         """Invalidate every value of this cache that has any of `tags`, in all replicas.
@@ -222,11 +222,11 @@ class Cache:
             raise TypeError("name at least one tag; `clear` invalidates all values")
         if arguments:
             tags = self._filled(tags, arguments)
-        await self._invalidate(self._tags(tags))
+        await self._invalidate([tag_name(self.name, text) for text in self._texts(tags)])
 
     async def clear(self) -> None:
         """Invalidate every value of this cache, in all replicas. Raises the same errors as `invalidate`."""
-        await self._invalidate([f"t:{self.name}"])
+        await self._invalidate([tag_name(self.name)])
 
     async def _invalidate(self, tags: Sequence[str], names: Sequence[str] = ()) -> None:
         await slot.get().invalidate(self.name, tags, names, alone=not self._uses_l2)
@@ -247,29 +247,30 @@ class Cache:
         loader: Callable[[], Awaitable[Any]] | None = None,
     ) -> Request:
         codec = self._codec(annotation)
-        names = (f"t:{self.name}", *self._tags(_listed("tags", tags)))
-        if len(names) > MOST_TAGS:
-            raise ValueError(f"{len(tags)} tags; an entry has fewer than {MOST_TAGS}")
-        address = Address(self._entry(key), names, f"{FORMAT}{codec.fingerprint}", listed=True)
-        return Request(self.name, address, codec, policy, loader or _no_loader, f"{self.name} {key!r}")
+        texts = self._texts(_listed("tags", tags))
+        if len(texts) >= MOST_TAGS:
+            raise ValueError(f"{len(texts)} tags; an entry has fewer than {MOST_TAGS}")
+        place = address(self.name, self._key(key), texts, codec, listed=True)
+        return Request(self.name, place, codec, policy, loader or _no_loader, f"{self.name} {key!r}")
 
-    def _entry(self, key: str) -> str:
+    def _key(self, key: str) -> str:
+        """Return a key as it is among those of all caches and functions."""
         if not isinstance(key, str):
             raise TypeError(f"a key must be a str, not {key!r}")
         try:
             key.encode()
         except UnicodeEncodeError:
             raise ValueError(f"the key {key!r} is not valid Unicode") from None
-        return f"e:{self.name}:={key}"
+        return f"{self.name}:={key}"
 
-    def _tags(self, tags: Sequence[object]) -> list[str]:
-        """Return the full names of tags, whose text is that of a placeholder: an Enum stands for its value."""
+    def _texts(self, tags: Sequence[object]) -> list[str]:
+        """Return the texts of tags, as placeholders have them: an Enum stands for its value."""
         if odd := next((tag for tag in tags if not isinstance(tag, str | Enum)), None):
             raise TypeError(f"a tag must be a str, not {odd!r}")
         texts = [tag_text(tag) for tag in tags]
         if open_ := next((text for text in texts if _PLACEHOLDER.search(text)), None):
             raise ValueError(f"the tag {open_!r} has a placeholder; say its value: invalidate({open_!r}, name=value)")
-        return [f"t:{self.name}:{text}" for text in texts]
+        return texts
 
     def _filled(self, tags: Sequence[str], arguments: dict[str, Any]) -> tuple[str, ...]:
         templates = [Template(tag) for tag in tags]

@@ -16,15 +16,14 @@ from functools import partial, update_wrapper
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, get_type_hints, overload
 from uuid import UUID
 
-from escala.cache.codec import FORMAT, Codec
+from escala.cache.codec import Codec
 from escala.cache.keys import KeyPart, Template, digest, seed
 from escala.cache.loads import Lookup
 from escala.cache.policy import Policy
-from escala.cache.request import Request
+from escala.cache.request import Request, address
 from escala.cache.shortcut import bind, has_shortcut, shape, with_shortcut
-from escala.cache.system import slot
-from escala.cache.valkey.l2 import MOST_TAGS, Address
-from escala.errors import CalledOnLoop
+from escala.cache.system import slot, wait_in_thread
+from escala.cache.valkey.l2 import MOST_TAGS
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -121,7 +120,6 @@ class Target:
         self._templates = [Template(tag) for tag in tags]
         self._key = None if key is None else [KeyPart(part) for part in key]
         self._codec: Codec | None = None
-        self._field = ""
         self._has_shortcut = has_shortcut(self.signature)
         first = next(iter(self.signature.parameters), "")
         self.is_method = first == "self"
@@ -172,19 +170,18 @@ class Target:
     def codec(self) -> Codec:
         if self._codec is None:
             self._codec = self._make_codec()
-            self._field = f"{FORMAT}{self._codec.fingerprint}{1 + len(self._templates)}"
         return self._codec
 
     def request(self, arguments: Mapping[str, Any]) -> Request:
         """Return what a call asks for. Raises TypeError if an argument cannot be part of a key or a tag."""
-        tags = (f"t:{self.cache}", *[f"t:{self.cache}:{template.fill(arguments)}" for template in self._templates])
+        tags = [template.fill(arguments) for template in self._templates]
         try:
             codec = self.codec
         except NameError as error:
             raise TypeError(f"the return annotation of {self.name} cannot be read: {error}") from None
-        address = Address(f"e:{self.key(arguments)}", tags, self._field)
+        place = address(self.cache, self.key(arguments), tags, codec)
         loader = partial(self._run, self._own(arguments))
-        return Request(self.cache, address, codec, self._policy, loader, self.name)
+        return Request(self.cache, place, codec, self._policy, loader, self.name)
 
     def _own(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments with copies of those in the key: a caller may change its own before they are used."""
@@ -266,11 +263,11 @@ def cached_async(target: Target) -> Any:
             return await work(arguments)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(arguments), loop))
 
-    async def miss(arguments: Mapping[str, Any]) -> Any:
-        return (await on_loop(target.lookup, arguments)).value
-
     async def lookup(arguments: Mapping[str, Any]) -> Lookup[Any]:
         return await on_loop(target.lookup, arguments)
+
+    async def miss(arguments: Mapping[str, Any]) -> Any:
+        return (await lookup(arguments)).value
 
     async def delete(*args: Any, **kwargs: Any) -> None:
         await on_loop(target.delete, bind(target.signature, args, kwargs))
@@ -286,23 +283,14 @@ def cached_async(target: Target) -> Any:
 def cached_plain(target: Target) -> Any:
     """Return the plain function that users call. It waits in the caller's thread."""
 
-    def wait(work: _Work[R], arguments: Mapping[str, Any]) -> R:
-        loop = slot.get().loop
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            assert loop is not None
-            return asyncio.run_coroutine_threadsafe(work(arguments), loop).result()
-        raise CalledOnLoop(target.name)
+    def lookup(arguments: Mapping[str, Any]) -> Lookup[Any]:
+        return wait_in_thread(target.lookup(arguments), target.name)
 
     def miss(arguments: Mapping[str, Any]) -> Any:
-        return wait(target.lookup, arguments).value
-
-    def lookup(arguments: Mapping[str, Any]) -> Lookup[Any]:
-        return wait(target.lookup, arguments)
+        return lookup(arguments).value
 
     def delete(*args: Any, **kwargs: Any) -> None:
-        wait(target.delete, bind(target.signature, args, kwargs))
+        wait_in_thread(target.delete(bind(target.signature, args, kwargs)), target.name)
 
     return _dressed(
         target,

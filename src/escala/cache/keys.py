@@ -180,7 +180,6 @@ class Template:
 
     def __init__(self, text: str) -> None:
         """Parse a tag. Raises ValueError if a placeholder is not an argument's name with attributes or items of it."""
-        self.text = text
         self.names: set[str] = set()
         self._parts: list[tuple[str, str | None]] = []
         for literal, field, form, conversion in Formatter().parse(text):
@@ -228,7 +227,6 @@ class KeyPart:
     """A part of the key that a caller names: an argument, or an attribute of one: "origin", "self.tenant"."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
         self.root, *self._attributes = text.split(".")
 
     def read(self, arguments: Mapping[str, Any]) -> object:

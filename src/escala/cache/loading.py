@@ -42,16 +42,13 @@ class Loading:
 
     def load(self, request: Request) -> Load:
         """Return the load to wait for: the one in progress, or a new one if something was invalidated meanwhile."""
-        load = self.loads.get(request.place)
-        return load if load is not None and self.is_current(request, load) else self._begin(request)
+        return self.loads[request.place] if self.is_loading(request) else self._begin(request)
 
     def is_loading(self, request: Request) -> bool:
-        """Whether a load is in progress that a caller may join."""
+        """Whether a load is in progress that a caller may join: nothing was invalidated since it began."""
         load = self.loads.get(request.place)
-        return load is not None and self.is_current(request, load)
-
-    def is_current(self, request: Request, load: Load) -> bool:
-        """Whether nothing was invalidated since a load began."""
+        if load is None:
+            return False
         return load.ticket.l1 is self._levels.home(request) and load.ticket.is_current(load.names)
 
     def error(self, request: Request) -> Exception | None:

@@ -1,14 +1,24 @@
 """What is asked of the cache, and what is found."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
-from escala.cache.codec import Codec
+from escala.cache.codec import FORMAT, Codec
 from escala.cache.l1 import L1, Entry
 from escala.cache.policy import Policy
-from escala.cache.valkey.l2 import Address
+from escala.cache.valkey.l2 import Address, entry_name, tag_name
 
 Source = Literal["l1", "l2", "loader"]
+
+
+def address(cache: str, key: str, tags: Iterable[str], codec: Codec, *, listed: bool = False) -> Address:
+    """Return where a value is kept: its entry, its tags with the one of the whole cache, and the field of its type.
+
+    The number of tags is a part of the type, unless they are stored with the entry (`listed`).
+    """
+    names = (tag_name(cache), *[tag_name(cache, tag) for tag in tags])
+    field = f"{FORMAT}{codec.fingerprint}{'' if listed else len(names)}"
+    return Address(entry_name(key), names, field, listed)
 
 
 class Request(NamedTuple):

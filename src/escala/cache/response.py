@@ -17,13 +17,12 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from escala.cache.codec import FORMAT, Codec
+from escala.cache.codec import Codec
 from escala.cache.keys import Template, digest, seed
 from escala.cache.loads import Lookup, NotKept
 from escala.cache.policy import Policy
-from escala.cache.request import Request
+from escala.cache.request import Request, address
 from escala.cache.system import slot
-from escala.cache.valkey.l2 import Address
 from escala.environment import Environment
 
 _MOST_BYTES = 1024**2
@@ -128,17 +127,13 @@ class ResponseCache:
         headers = Headers(scope=scope)
         where = [scope.get("scheme", ""), headers.getlist("host"), scope.get("root_path", ""), scope["path"]]
         key = digest(self._seed, [*where, scope["query_string"], *(headers.getlist(name) for name in self._vary)])
-        tags = (
-            f"t:{self._cache}",
-            *(f"t:{self._cache}:{each.fill({'path': scope['path']})}" for each in self._templates),
-        )
-        field = f"{FORMAT}{self._codec.fingerprint}{len(tags)}"
-        address = Address(f"e:{self._cache}:{quote(scope['path'], errors='replace')}:{key}", tags, field)
+        tags = [each.fill({"path": scope["path"]}) for each in self._templates]
+        place = address(self._cache, f"{self._cache}:{quote(scope['path'], errors='replace')}:{key}", tags, self._codec)
 
         async def loader() -> Answer:
             return await recording.run(scope)
 
-        return Request(self._cache, address, self._codec, self._policy, loader, f"GET {scope['path']}")
+        return Request(self._cache, place, self._codec, self._policy, loader, f"GET {scope['path']}")
 
     async def _send(self, found: Lookup[Answer], scope: Scope, send: Send) -> None:
         answer = found.value

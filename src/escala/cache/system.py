@@ -6,10 +6,10 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from valkey.exceptions import ResponseError
 
@@ -25,8 +25,10 @@ from escala.cache.valkey.l2 import L2
 from escala.cache.valkey.link import Link
 from escala.cache.valkey.wire import FAILURES
 from escala.database import after_commit
-from escala.errors import CacheUnavailable, RecursiveLoad, ValueTooLarge
+from escala.errors import CacheUnavailable, CalledOnLoop, RecursiveLoad, ValueTooLarge
 from escala.holder import ConnectionHolder
+
+T = TypeVar("T")
 
 _PATIENCE = 2.0
 """How long an invalidation or a value waits for Valkey, in seconds: about as long as it takes to connect again."""
@@ -108,9 +110,7 @@ class CacheSystem:
         self.levels.shared.trusted_until = until
 
     def changed(self, names: Iterable[str]) -> None:
-        names = list(names)
-        self.levels.invalidate(names)
-        self.loading.forget_errors(names)
+        self._invalidate_here(list(names))
 
     def all_changed(self) -> None:
         trusted = self.levels.shared.trusted_until
@@ -171,8 +171,7 @@ class CacheSystem:
             await self._insist(
                 lambda: l2.write(request.address, payload, fresh, policy.extra), f"storing {request.words}"
             )
-        levels.invalidate([request.address.name])
-        self.loading.forget_errors([request.address.name])
+        self._invalidate_here([request.address.name])
         if l2 is None:
             levels.keep(request, request.address.tags, payload, kept, fresh, fresh, levels.ticket(request))
 
@@ -275,3 +274,21 @@ class CacheSystem:
 
 
 slot: ConnectionHolder[CacheSystem] = ConnectionHolder("the cache")
+
+
+def wait_in_thread(work: Coroutine[Any, Any, T], what: str) -> T:
+    """Run a coroutine on the cache's event loop, and wait for it in this thread.
+
+    `what` is what cannot be called on an event loop's thread: there, CalledOnLoop is raised. Raises NotConnected before
+    the cache is connected, and every exception of the coroutine.
+    """
+    try:
+        loop = slot.get().loop
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            raise CalledOnLoop(what)
+    except BaseException:
+        work.close()  # it would be reported as never awaited
+        raise
+    assert loop is not None
+    return asyncio.run_coroutine_threadsafe(work, loop).result()

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from escala.cache.codec import load_extension
-from escala.cache.valkey.l2 import read_field
+from escala.cache.valkey.l2 import entry_name, read_field, tag_name
 from escala.cache.valkey.report import prefix_of
 from escala.cache.valkey.wire import Wire
 
@@ -34,21 +34,22 @@ class Inspection:
 
     async def keys(self, cache: str | None) -> AsyncIterator[str]:
         """Yield the keys of one cache, or of all."""
-        start = f"{self._prefix}e:{f'{cache}:' if cache else ''}"
+        entries = self._prefix + entry_name("")
+        start = f"{entries}{cache}:" if cache else entries
         pattern = "".join(f"\\{letter}" if letter in "*?[]\\^" else letter for letter in start) + "*"
         position: bytes | int = 0
         while True:
             position, page = await self._wire.call("SCAN", position, "MATCH", pattern, "COUNT", _PAGE)
             for key in page:
-                yield key.decode(errors="surrogateescape").removeprefix(f"{self._prefix}e:")
+                yield key.decode(errors="surrogateescape").removeprefix(entries)
             if int(position) == 0:
                 return
 
     async def get(self, key: str) -> list[Found]:
         """Return the values of a key, one for each declared type."""
-        clear = f"{self._prefix}t:{key.partition(':')[0]}"
+        clear = self._prefix + tag_name(key.partition(":")[0])
         fields, generation, (seconds, _) = await self._wire.calls(
-            ("HGETALL", f"{self._prefix}e:{key}"), ("GET", clear), ("TIME",)
+            ("HGETALL", self._prefix + entry_name(key)), ("GET", clear), ("TIME",)
         )
         found = []
         for field, stored in zip(fields[::2], fields[1::2], strict=True):

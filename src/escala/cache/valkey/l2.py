@@ -36,6 +36,16 @@ _GENERATION = 8
 _PLAIN, _ZLIB = b"\0", b"\1"
 
 
+def tag_name(cache: str, tag: str | None = None) -> str:
+    """Return the full name of a tag; without one, of the tag that all entries of a cache have."""
+    return f"t:{cache}" if tag is None else f"t:{cache}:{tag}"
+
+
+def entry_name(key: str) -> str:
+    """Return the full name of an entry. Its key begins with the cache's name."""
+    return f"e:{key}"
+
+
 class Address(NamedTuple):
     """Where an entry is: its name, its tags, and the field for the declared type of value.
 

@@ -12,6 +12,7 @@ from escala.cache.counts import Counts
 from escala.cache.valkey.connect import Connector
 from escala.cache.valkey.wire import FAILURES, Wire
 from escala.errors import CacheUnavailable
+from escala.http.prometheus import label_value
 
 EVERY = 2.0
 """Seconds between two reports of a process."""
@@ -106,13 +107,13 @@ def exposition(reports: Iterable[Report]) -> str:
     for name, kind, text in _METRICS:
         lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
         for report in reports:
-            replica = f'replica="{_escaped(report.replica)}"'
+            replica = f'replica="{label_value(report.replica)}"'
             if name.startswith("escala_cache_l1_"):
                 value = getattr(report, name.removeprefix("escala_cache_l1_").removesuffix("_total"))
                 lines.append(f"{name}{{{replica}}} {value}")
                 continue
             for cache, counts in report.caches.items():
-                labels = f'{replica},cache="{_escaped(cache)}"'
+                labels = f'{replica},cache="{label_value(cache)}"'
                 if name == "escala_cache_lookups_total":
                     lines += [
                         f'{name}{{{labels},source="{source}"}} {counts.get(source, 0)}'
@@ -136,7 +137,3 @@ _METRICS = (
     ("escala_cache_l1_bytes", "gauge", "Size of these entries, about."),
     ("escala_cache_l1_evictions_total", "counter", "Entries that were dropped to make room."),
 )
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -18,7 +18,7 @@ from escala.connections import running
 from escala.database import Database
 from escala.environment import Environment
 from escala.errors import UnknownTask
-from escala.http import problem
+from escala.http import problem, prometheus
 from escala.http.problem import Problem
 from escala.tasks import queue
 from escala.tasks.task import Task
@@ -72,7 +72,7 @@ def worker_app(tasks: Mapping[str, Task[..., Any]], *, concurrency: int, drain_s
     async def metrics(request: Request) -> Response:
         async with database.connection() as connection:
             counts = await queue.count(connection)
-        return PlainTextResponse(_exposition(worker, counts), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(_exposition(worker, counts), media_type=prometheus.MEDIA_TYPE)
 
     app = Starlette(
         routes=[
