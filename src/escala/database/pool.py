@@ -106,10 +106,13 @@ class Database:
         finally:
             _loan.set(loan.outer)
             loan.returned = True
-            # A caller that is cancelled here must not take along what is to be done after its transaction.
-            failure = await asyncio.shield(asyncio.ensure_future(_give_back(self._pool, loan)))
-            if failure is not None and not failed:
-                raise failure
+            if not loan.afterwards:
+                await self._pool.release(connection)
+            else:
+                # A caller that is cancelled here must not take along what is to be done after its transaction.
+                failure = await asyncio.shield(asyncio.ensure_future(_give_back(self._pool, loan)))
+                if failure is not None and not failed:
+                    raise failure
 
     async def _acquire(self, pool: Pool) -> Lent:
         deadline = time.monotonic() + PATIENCE
