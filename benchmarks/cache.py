@@ -150,7 +150,7 @@ async def cachebox_row(origin: str, month: int) -> dict[str, Any]:
     return ROW
 
 
-@aiocache.cached(ttl=3600)  # type: ignore[untyped-decorator]
+@aiocache.cached(ttl=3600)
 async def aiocache_text(origin: str, month: int) -> str:
     return origin
 
