@@ -17,6 +17,8 @@ class Environment:
     """ESCALA_SERVICE: the service this process is a replica of."""
     replica: str = ""
     """ESCALA_REPLICA: the replica's name, such as "microservice/1"."""
+    node: str = ""
+    """ESCALA_NODE: the supervisor that started the process; it takes back the jobs of a worker that died."""
     postgres: str = ""
     """ESCALA_ENGINES__POSTGRES__URL"""
     valkey: str = ""
@@ -64,6 +66,7 @@ VARIABLES = {
     "project": "ESCALA_PROJECT__NAME",
     "service": "ESCALA_SERVICE",
     "replica": "ESCALA_REPLICA",
+    "node": "ESCALA_NODE",
     "postgres": "ESCALA_ENGINES__POSTGRES__URL",
     "valkey": "ESCALA_ENGINES__VALKEY__URL",
     "jwks": "ESCALA_JWKS",

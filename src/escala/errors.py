@@ -41,6 +41,7 @@
     ├── CalledOnLoop                1  a plain cached function was called where it would block the event loop
     ├── InvalidToken                1
     ├── UnknownKey                  1
+    ├── WorkerWornOut               1  a worker has no place left for a job
     └── TaskError                   1
         ├── UnknownTask
         └── TaskArguments
@@ -429,6 +430,13 @@ class UnknownKey(EscalaError):
     @property
     def listed(self) -> str:
         return ", ".join(self.known) or "none"
+
+
+@dataclass(eq=False)
+class WorkerWornOut(EscalaError):
+    """the worker has no place left for a job: {reason}"""
+
+    reason: str
 
 
 class TaskError(EscalaError):

@@ -251,6 +251,17 @@ class Reloaded(Event):
 
 
 @dataclass(frozen=True)
+class JobsRescued(Event):
+    """A worker ended without giving its jobs back."""
+
+    worker: str
+    again: int
+    """So many wait again."""
+    poison: int
+    """So many are set aside, as they ended every process that ran them."""
+
+
+@dataclass(frozen=True)
 class ReloadFailed(Event):
     """A reload failed. The gateway continues with what it had loaded before."""
 

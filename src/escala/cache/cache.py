@@ -10,12 +10,13 @@ from starlette.types import ASGIApp
 
 from escala.cache.cached import Cached, CachedPlain, P, R, Target, cached_async, cached_plain
 from escala.cache.codec import Codec
-from escala.cache.keys import Template, function_name, is_interactive, tag_text
+from escala.cache.keys import Template, is_interactive, tag_text
 from escala.cache.policy import Options, Policy
 from escala.cache.request import Request, address
 from escala.cache.response import ResponseCache
 from escala.cache.system import slot
 from escala.cache.valkey.l2 import MOST_TAGS, entry_name, tag_name
+from escala.values.names import function_name
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -89,7 +90,7 @@ class Cache:
     def _claim(self, name: str | None, function: Callable[..., Any]) -> str:
         """Return the name under which a function's results are kept. No other function of this cache may have it."""
         if name is None:
-            name = function_name(function)
+            name = function_name(function, 'cached(name="...")')
         elif not name or re.search(r"[\x00-\x20\x7f]", name):
             raise ValueError(f"a function's name must not contain blanks or control characters: {name!r}")
         earlier = _functions.get((self.name, name))

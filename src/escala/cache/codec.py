@@ -3,9 +3,7 @@
 A codec is made where a function is declared, so a type that cannot be kept is refused at import.
 """
 
-import dataclasses
 import hashlib
-import math
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -17,6 +15,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import inspect as types
 
+from escala.values.comparison import difference, equal
+from escala.values.models import is_model, load_model_json
+from escala.values.types import CLASSES, parts_of, require_declared, walk
+
 FORMAT = "1"
 """The version of this encoding, and of the entries in Valkey. Another version's entries are misses."""
 
@@ -25,7 +27,6 @@ _SCALARS = (
     types.DateTimeType, types.TimeType, types.DateType, types.TimeDeltaType, types.UUIDType, types.DecimalType,
     types.LiteralType, types.EnumType,
 )  # fmt: skip
-_CLASSES = (types.StructType, types.DataclassType, types.TypedDictType, types.NamedTupleType)
 
 
 class Codec:
@@ -39,18 +40,16 @@ class Codec:
     def __init__(self, annotation: Any) -> None:
         try:
             info = types.type_info(annotation)
-            self._decoder = msgspec.msgpack.Decoder(annotation, dec_hook=_load_model, ext_hook=load_extension)
+            self._decoder = msgspec.msgpack.Decoder(annotation, dec_hook=load_model_json, ext_hook=load_extension)
         except (TypeError, ValueError) as error:
             raise TypeError(f"values of the type {annotation} cannot be kept: {error}") from None
-        for part in _walk(info, set()):
-            if isinstance(part, types.CustomType) and not _is_model(part.cls):
-                raise TypeError(f"values of the type {part.cls.__qualname__} cannot be kept: it has no declared fields")
+        require_declared(info)
         self.annotation = annotation
         self.immutable = _is_immutable(info)
         self.fingerprint = hashlib.blake2b("\n".join(_describe(info, set())).encode(), digest_size=8).hexdigest()
         """Tells types apart: the entries of a process that declares another type are not read."""
         self.decode: Callable[[bytes], Any] = self._decoder.decode
-        self._models = {part.cls for part in _walk(info, set()) if isinstance(part, types.CustomType)}
+        self._models = {part.cls for part in walk(info) if isinstance(part, types.CustomType)}
         self._encoder = msgspec.msgpack.Encoder(enc_hook=self._dump)
         self._prepare = _preparation(info)
 
@@ -62,13 +61,13 @@ class Codec:
         try:
             payload = self._encoder.encode(self._prepare(value) if self._prepare else value)
             kept = self.decode(payload)
-            same = _equal(value, kept)
+            same = equal(value, kept)
         except (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             raise TypeError(f"a value that is declared as {self.annotation} cannot be kept: {error}") from error
         if not same:
             raise TypeError(
                 f"a value that is declared as {self.annotation} cannot be kept: it would come back as another value "
-                f"({_difference(value, kept)}); declare its exact type"
+                f"({difference(value, kept)}); declare its exact type"
             )
         return payload, kept
 
@@ -76,14 +75,6 @@ class Codec:
         if type(value) in self._models:
             return bytes(type(value).__pydantic_serializer__.to_json(value, round_trip=True, by_alias=False))
         raise TypeError(f"{type(value).__qualname__} is not a declared type")
-
-
-def _is_model(kind: type) -> bool:
-    return hasattr(kind, "__pydantic_serializer__") and hasattr(kind, "__pydantic_fields__")
-
-
-def _load_model(kind: Any, payload: Any) -> Any:
-    return kind.__pydantic_validator__.validate_json(payload, by_alias=False, by_name=True)
 
 
 _EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any], Callable[[Any], Any]]] = {
@@ -168,27 +159,6 @@ def _unless_none(prepare: Callable[[Any], Any], value: Any) -> Any:
     return None if value is None else prepare(value)
 
 
-def _parts(info: types.Type) -> list[types.Type]:
-    """Return the types that a type is made of."""
-    if isinstance(info, _CLASSES):
-        return [field.type for field in info.fields]
-    if isinstance(info, types.UnionType):
-        return list(info.types)
-    if isinstance(info, types.TupleType):
-        return list(info.item_types)
-    if isinstance(info, types.DictType):
-        return [info.key_type, info.value_type]
-    return [item] if (item := getattr(info, "item_type", None)) is not None else []
-
-
-def _walk(info: types.Type, seen: set[type]) -> "list[types.Type]":
-    if isinstance(info, _CLASSES):
-        if info.cls in seen:
-            return []
-        seen.add(info.cls)
-    return [info, *(found for part in _parts(info) for found in _walk(part, seen))]
-
-
 def _describe(info: types.Type, seen: set[Any]) -> list[str]:
     """Return the words that tell a type from every other: its kind, its class and its fields."""
     words = [type(info).__name__]
@@ -206,10 +176,10 @@ def _describe(info: types.Type, seen: set[Any]) -> list[str]:
         model: Any = info.cls
         words += [f"{name}: {field.annotation!r}" for name, field in model.__pydantic_fields__.items()]
         words += [word for inner in _inner_models(model) for word in _describe(types.CustomType(inner), seen)]
-    elif isinstance(info, _CLASSES):
+    elif isinstance(info, CLASSES):
         words += [f"{field.encode_name} {field.required}" for field in info.fields]
         words += [f"{getattr(info, name, None)!r}" for name in ("tag", "tag_field", "array_like")]
-    return [*words, "(", *(word for part in _parts(info) for word in _describe(part, seen)), ")"]
+    return [*words, "(", *(word for part in parts_of(info) for word in _describe(part, seen)), ")"]
 
 
 def _inner_models(model: Any) -> list[Any]:
@@ -219,7 +189,7 @@ def _inner_models(model: Any) -> list[Any]:
     while waiting:
         annotation = waiting.pop()
         waiting += getattr(annotation, "__args__", ())
-        if isinstance(annotation, type) and _is_model(annotation):
+        if isinstance(annotation, type) and is_model(annotation):
             found.append(annotation)
     return found
 
@@ -238,41 +208,4 @@ def _is_immutable(info: types.Type, seen: frozenset[Any] = frozenset()) -> bool:
         frozen = origin.__dataclass_params__.frozen
     elif isinstance(info, types.NamedTupleType):
         frozen = True
-    return frozen and all(_is_immutable(part, seen | {kind} if kind else seen) for part in _parts(info))
-
-
-def _equal(value: Any, kept: Any) -> bool:
-    return bool(value == kept) or _difference(value, kept) is None
-
-
-def _difference(value: Any, kept: Any, place: str = "value") -> str | None:
-    """Return the place where two values differ, and how. NaN is equal to itself here."""
-    if value is kept or _are_nan(value, kept):
-        return None
-    if type(value) is type(kept) and (members := _members(value, kept, place)) is not None:
-        return next((found for one, other, where in members if (found := _difference(one, other, where))), None)
-    if value == kept:
-        return None
-    return f"{place} is a {type(value).__qualname__}, and would be a {type(kept).__qualname__}"
-
-
-def _are_nan(value: Any, kept: Any) -> bool:
-    if type(value) is not type(kept) or not isinstance(value, float | Decimal):
-        return False
-    return math.isnan(value) and math.isnan(kept)
-
-
-def _members(value: Any, kept: Any, place: str) -> list[tuple[Any, Any, str]] | None:
-    """Return the pairs of parts of two values of one type; None if they have no comparable parts."""
-    if isinstance(value, dict) and value.keys() == kept.keys():
-        return [(value[name], kept[name], f"{place}[{name!r}]") for name in value]
-    if isinstance(value, list | tuple) and len(value) == len(kept):
-        return [(one, other, f"{place}[{i}]") for i, (one, other) in enumerate(zip(value, kept, strict=True))]
-    names: Any = getattr(value, "__struct_fields__", None)
-    if (model := getattr(type(value), "__pydantic_fields__", None)) is not None:
-        names = [*model, "__pydantic_extra__", "__pydantic_private__"]
-    if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value)]
-    if names:
-        return [(getattr(value, name), getattr(kept, name), f"{place}.{name}") for name in names]
-    return None
+    return frozen and all(_is_immutable(part, seen | {kind} if kind else seen) for part in parts_of(info))

@@ -6,7 +6,6 @@ has no dependable name or value is refused with a TypeError.
 
 import dataclasses
 import hashlib
-import inspect
 import ipaddress
 import pathlib
 import re
@@ -142,32 +141,6 @@ def _class_name(kind: type) -> bytes:
     if "<locals>" in kind.__qualname__:
         raise TypeError(f"the class {kind.__qualname__} is made inside a function, so another may have its name")
     return f"{kind.__module__}.{kind.__qualname__}".encode()
-
-
-def function_name(function: Callable[..., Any]) -> str:
-    """Return the name of a function: its module and qualified name.
-
-    Raises TypeError for a lambda and for a function that is made inside another one: several may have that name.
-    """
-    function = inspect.unwrap(function)
-    name = getattr(function, "__qualname__", None)
-    if name is None or "<" in name:
-        raise TypeError(
-            f"{name or function!r} is not defined at the top of a module or class, so other functions may have its "
-            'name; give it one of its own: cached(name="...")'
-        )
-    return f"{_module_name(function.__module__)}.{name}"
-
-
-def _module_name(name: str) -> str:
-    """Return a module's name. Every script that is run is called `__main__`, so its file tells it from others."""
-    if name != "__main__":
-        return name
-    main = sys.modules["__main__"]
-    if spec := getattr(main, "__spec__", None):
-        return str(spec.name)
-    file = getattr(main, "__file__", None)
-    return f"{name}[{pathlib.Path(file).resolve()}]" if file else name
 
 
 def is_interactive(function: Callable[..., Any]) -> bool:

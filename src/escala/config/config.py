@@ -24,8 +24,8 @@ from escala.http.paths import PLATFORM_PATHS
 PLATFORM = "platform"
 """The name of the built-in service behind /jobs and /.well-known. Its name and its paths are reserved."""
 
-WORKER_CONNECTIONS = 4
-"""Connections of a worker's queue, in addition to the pool that its handlers use."""
+WORKER_CONNECTIONS = 7
+"""Connections of a worker's duties and of its pages, in addition to the pool that its handlers use."""
 OWN_CONNECTIONS = 5
 """Connections of the supervisor: for migrations, the backlog and revocations."""
 

@@ -99,6 +99,11 @@ class ServiceSettings(Policy):
     """How long a replica that is being removed may finish its requests before it is asked to stop."""
     concurrency: int = Field(default=10, ge=1, le=1000)
     """How many jobs one worker replica runs at a time."""
+    queues: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(default_factory=dict)
+    """The queues that a worker serves, with weights: how often each has the first turn.
+
+    By default, the queues of its tasks, all alike.
+    """
     access_log: bool = False
     """Whether the replica's log has a line for each request."""
 
@@ -115,6 +120,8 @@ class ServiceSettings(Policy):
                 raise ValueError("ports need a command that listens on $PORT; this one listens on $SOCKET")
             if "PORT" in _named(self.command):
                 raise ValueError("a command must use either $PORT or $SOCKET; this one uses both")
+        if self.kind != "tasks" and self.queues:
+            raise ValueError("queues are only for services with `tasks`")
         if self.kind != "app" and (self.factory or self.interface != "auto"):
             raise ValueError("factory and interface are only for services with an `app`")
         return self

@@ -1,4 +1,9 @@
-"""Migrations of Escala's own tables: SQL files, each applied once, in the order of their names."""
+"""Migrations of Escala's own tables: SQL files, each applied once, in the order of their names.
+
+A migration has one or two parts. `NNNN_name.sql` adds what the new code needs, and leaves what the earlier version
+needs: both run while a fleet is updated. `NNNN_name.post.sql` removes the rest. It is applied a day later at the
+earliest, by the next start.
+"""
 
 import asyncio
 import contextlib
@@ -12,7 +17,10 @@ from escala.errors import EngineFailed
 
 LOCK_SECONDS = 60.0
 """How long this process waits while another one migrates."""
+ROLLOUT_SECONDS = 86400.0
+"""How long processes of the earlier version may go on after a migration."""
 _RETRY_SECONDS = 0.1
+_POST = ".post.sql"
 _LOCK = 7_305_430_117_462_001  # an arbitrary number, the same in every process, so only one migrates at a time
 
 
@@ -24,6 +32,7 @@ async def migrate(connection: Connection) -> list[str]:
     """
     folder = resources.files("escala.database") / "migrations"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    files.sort(key=lambda file: file.name.endswith(_POST))
     applied = []
     await _lock(connection)
     try:
@@ -32,9 +41,13 @@ async def migrate(connection: Connection) -> list[str]:
             "create table if not exists escala.migration"
             " (name text primary key, applied_at timestamptz not null default now())"
         )
-        done = {row["name"] for row in await connection.fetch("select name from escala.migration")}
+        rows = await connection.fetch("select name, extract(epoch from now() - applied_at) age from escala.migration")
+        ages = {row["name"]: float(row["age"]) for row in rows}
         for file in files:
-            if file.name in done:
+            # In a new database no earlier version can be at work.
+            first = file.name.replace(_POST, ".sql")
+            is_early = bool(ages) and file.name.endswith(_POST) and ages.get(first, 0.0) < ROLLOUT_SECONDS
+            if file.name in ages or is_early:
                 continue
             async with connection.transaction():
                 await connection.execute(file.read_text(encoding="utf-8"))

@@ -64,7 +64,8 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the error output of this program
         sys.exit(EXIT_CANNOT_LOAD)
     if options.list:
-        print(json.dumps(sorted(load_tasks(options.target))))  # noqa: T201 - the requested output
+        listed = {name: task.queue for name, task in sorted(load_tasks(options.target).items())}
+        print(json.dumps(listed))  # noqa: T201 - the requested output
         return
     if options.check:
         return
@@ -139,7 +140,19 @@ def _build(options: argparse.Namespace) -> Any:
     tasks = load_tasks(options.target)
     from escala.tasks.worker.http import worker_app  # not imported by replicas of plain apps, to save memory
 
-    return worker_app(tasks, concurrency=options.concurrency, drain_seconds=max(0.5, options.stop_timeout - 1))
+    return worker_app(
+        tasks,
+        module=options.target,
+        root=options.root or "",
+        concurrency=options.concurrency,
+        queues=dict(map(_weight, options.queue)) or None,
+        drain_seconds=max(0.5, options.stop_timeout - 4),  # then it gives back what has not finished
+    )
+
+
+def _weight(option: str) -> tuple[str, float]:
+    queue, _, weight = option.rpartition("=")
+    return queue, float(weight)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,13 +166,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-body", type=int, default=10 * 1024**2, help="maximum size of a request body in bytes")
     parser.add_argument("--stop-timeout", type=float, default=10.0, help="seconds to finish work when stopped")
     parser.add_argument("--concurrency", type=int, default=10, help="maximum number of jobs that run at a time (tasks)")
+    parser.add_argument(
+        "--queue", metavar="NAME=WEIGHT", action="append", default=[], help="a queue to serve (tasks); may be repeated"
+    )
     parser.add_argument("--health", metavar="PATH", help="path of the app's health page")
     parser.add_argument("--threads", type=int, default=10, help="requests that a WSGI app handles at a time")
     parser.add_argument("--methods", nargs="*", default=(), help="additional HTTP methods that the routes allow")
     parser.add_argument("--interface", choices=["auto", "asgi", "wsgi"], default="auto")
     parser.add_argument("--factory", action="store_true", help="the target is a function that returns the app")
     parser.add_argument("--access-log", action="store_true")
-    parser.add_argument("--list", action="store_true", help="print the names of the tasks as JSON, then exit")
+    parser.add_argument("--list", action="store_true", help="print the tasks and their queues as JSON, then exit")
     parser.add_argument("--check", action="store_true", help="load the target, then exit")
     return parser
 

@@ -62,7 +62,8 @@ def _takes(app: Callable[..., Any]) -> int | None:
 def load_tasks(module_name: str) -> dict[str, Task[..., Any]]:
     """Return the tasks that a module defines or imports, by name.
 
-    Raises AppLoadError if the module cannot be imported, has no tasks, or has two tasks with the same name.
+    Raises AppLoadError if the module cannot be imported, has no tasks, has two tasks with the same name, or one whose
+    annotations cannot be resolved.
     """
     module = _import(module_name, module_name)
     tasks: dict[str, Task[..., Any]] = {}
@@ -71,6 +72,11 @@ def load_tasks(module_name: str) -> dict[str, Task[..., Any]]:
             raise AppLoadError(module_name, f"two tasks are named {value.name!r}; rename one of them")
     if not tasks:
         raise AppLoadError(module_name, "the module has no tasks; decorate a function with @escala.task")
+    for task in tasks.values():
+        try:
+            task.arguments.prepare()
+        except TypeError as error:
+            raise AppLoadError(module_name, str(error)) from None
     return tasks
 
 

@@ -18,13 +18,13 @@ from escala.environment import Environment
 from escala.http import problem
 from escala.http.paths import JWKS_PATH
 from escala.http.problem import Problem
-from escala.tasks import queue
+from escala.tasks.store import jobs
 
 
 async def job(request: Request) -> Response:
     """GET /jobs/{id}: the job's state, attempt and progress, and its result or error once it has finished."""
     async with database.connection() as connection:
-        record = await queue.find(connection, _job_id(request))
+        record = await jobs.find(connection, _job_id(request))
     if record is None:
         raise Problem(404, "There is no such job.")
     base = f"/jobs/{record.id}/files/"
@@ -41,7 +41,7 @@ async def job_file(request: Request) -> Response:
     name = request.path_params["name"]
     async with database.connection() as connection:
         # PostgreSQL cannot store a NUL character and rejects a query with one, so no file has such a name.
-        file = None if "\0" in name else await queue.find_file(connection, _job_id(request), name)
+        file = None if "\0" in name else await jobs.find_file(connection, _job_id(request), name)
     if file is None:
         raise Problem(404, "There is no such file.")
     # The file comes from a task and is only data: a browser must not run it as a page of this origin.

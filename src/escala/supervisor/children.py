@@ -7,7 +7,6 @@ from escala.events import Emit
 from escala.processes.child import Child
 from escala.processes.lifecycle import Lifecycle
 from escala.processes.logs import Logs
-from escala.processes.orphans import Orphans
 from escala.processes.registry import Registry
 from escala.supervisor.gateway.process import GATEWAY, is_for_people
 
@@ -15,10 +14,11 @@ from escala.supervisor.gateway.process import GATEWAY, is_for_people
 class Children:
     """Creates the child processes and stops them. Errors during the stop go to the log and the console."""
 
-    def __init__(self, logs: Logs, registry: Registry, orphans: Orphans, emit: Emit) -> None:
+    def __init__(self, logs: Logs, registry: Registry, clean_up: Callable[[str, int], None], emit: Emit) -> None:
+        """`clean_up` is called each time a process has ended, with its name and id."""
         self._logs = logs
         self._registry = registry
-        self._orphans = orphans
+        self._clean_up = clean_up
         self._emit = emit
         self.engines: dict[str, Child] = {}
         self.gateway: Child | None = None
@@ -31,7 +31,7 @@ class Children:
             emit=self._emit,
             output=self._logs.sink(name, _shown(name)),
             registry=self._registry,
-            clean_up=self._orphans.end_of,  # finds nothing for processes that are not replicas
+            clean_up=self._clean_up,
         )
 
     @property

@@ -1,5 +1,6 @@
 """The composition root: creates the parts of a supervisor and connects them."""
 
+import uuid
 from collections.abc import Callable, Mapping
 
 from escala.control.event_bus import EventBus
@@ -28,6 +29,7 @@ from escala.supervisor.phase import Phase
 from escala.supervisor.replicas.autoscaler import Autoscaler
 from escala.supervisor.replicas.backlog import Backlog
 from escala.supervisor.replicas.health import HealthWatch
+from escala.supervisor.replicas.job_rescue import JobRescue
 from escala.supervisor.replicas.locks import ServiceLocks
 from escala.supervisor.replicas.recycler import Recycler
 from escala.supervisor.replicas.spec import environment_for
@@ -47,8 +49,11 @@ class Composition:
         self.records = Records(emit)
         self.registry = Registry(project.layout.processes, self.records)
         self.orphans = Orphans(emit)
-        self.children = Children(logs, self.registry, self.orphans, emit)
+        self.job_rescue = JobRescue(lambda: self.engines.postgres_url, lambda: self.node, self._is_worker, emit)
+        self.children = Children(logs, self.registry, self._clean_up, emit)
         self.engines = Engines(project, self.children, emit)
+        self.node = uuid.uuid4().hex
+        """Names this start of the supervisor, in the environment of its replicas."""
 
         self.revocations = Revocations()
         self.runtime = RuntimeApi(project.layout.run / "master.sock")
@@ -109,6 +114,15 @@ class Composition:
             backlog=self.backlog,
         )
 
+    def _clean_up(self, name: str, pid: int) -> None:
+        """Take care of what a process left behind. It finds nothing for processes that are not replicas."""
+        self.orphans.end_of(name, pid)
+        self.job_rescue.end_of(name, pid)
+
+    def _is_worker(self, name: str) -> bool:
+        service = self.replicas.services.get(name.rpartition("/")[0])
+        return service is not None and service.kind == "tasks"
+
     def plan(self) -> Plan:
         """Return the gateway's desired state at this moment."""
         return Plan(self.replicas.project.topology, self.replicas.servers())
@@ -119,6 +133,7 @@ class Composition:
             project,
             postgres=self.engines.postgres_url,
             valkey=self.engines.valkey_url,
+            node=self.node,
             service=service,
             replica=replica,
         )

@@ -172,6 +172,14 @@ class Narrator:
         self._say(f"the changed {event.what} were not loaded; the previous ones stay in use: {event.reason}")
 
     @tell.register
+    def _(self, event: events.JobsRescued) -> None:
+        if event.again:
+            count = f"{event.again} job{'' if event.again == 1 else 's'}"
+            self._say(f"{event.worker} ended while it ran {count}, which will be tried again")
+        if event.poison:
+            self._say(f"{event.poison} of its jobs ended every process that ran them, and count as failed")
+
+    @tell.register
     def _(self, event: events.Stopping) -> None:
         self._say(f"stopping: {event.reason}")
 

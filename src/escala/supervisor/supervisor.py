@@ -233,6 +233,7 @@ class Supervisor:
         await self._stop_gateway(children.gateway)
         await children.stop([*parts.replicas.children.values(), *filter(None, [children.collector])])
         self._layout.clear_replica_sockets()
+        await parts.job_rescue.stop()
         await children.stop(children.engines.values())
         await parts.orphans.loop.stop()
         parts.orphans.end_all()

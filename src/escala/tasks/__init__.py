@@ -1,6 +1,7 @@
 """Durable background jobs."""
 
-from escala.tasks.job import File, Job, Output, progress
+from escala.tasks.context import JobContext, Snooze, progress
+from escala.tasks.job import File, Job, Output
 from escala.tasks.task import Task, task
 
-__all__ = ["File", "Job", "Output", "Task", "progress", "task"]
+__all__ = ["File", "Job", "JobContext", "Output", "Snooze", "Task", "progress", "task"]

@@ -1,8 +1,6 @@
-"""A job as its caller sees it, and what a handler can report and return."""
+"""A job as its caller sees it, and what a handler can return."""
 
 import uuid
-from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,10 +10,7 @@ import msgspec
 
 @dataclass(frozen=True)
 class Job:
-    """An enqueued job: its id and the name of its task.
-
-    The id cannot be guessed. Any client that knows it and has a valid token may read the job at /jobs/{id}.
-    """
+    """An enqueued job: its id and the name of its task."""
 
     id: str
     task: str
@@ -26,9 +21,11 @@ class JobRecord(msgspec.Struct, kw_only=True):
 
     id: uuid.UUID
     task: str
+    queue: str
+    priority: int
     arguments: dict[str, Any]
     state: str
-    """waiting, running, succeeded or failed"""
+    """scheduled, waiting, running, succeeded, failed or cancelled"""
     attempt: int
     progress: float
     """0 to 1"""
@@ -36,9 +33,13 @@ class JobRecord(msgspec.Struct, kw_only=True):
     result: Any
     error: str | None
     enqueued_at: datetime
+    run_at: datetime | None
+    """When it is due; None once it has finished."""
     started_at: datetime | None
     finished_at: datetime | None
     files: list[str]
+    subject: str | None
+    """Who enqueued it: the subject of an access token; None if there was none."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,3 @@ class Output:
 
     result: Any
     files: tuple[File, ...] = ()
-
-
-ReportProgress = Callable[[float, str], None]
-progress_of_attempt: ContextVar[ReportProgress] = ContextVar("progress_of_attempt")
-
-
-def progress(fraction: float, message: str = "") -> None:
-    """Report the progress of the running job: a fraction from 0 to 1, and a message for people.
-
-    Calls are cheap: the worker writes only the latest report to the database, twice a second. A fraction outside 0 to 1
-    is clamped. Outside a job, such as in a test that calls the task's function, this does nothing.
-    """
-    report = progress_of_attempt.get(None)
-    if report is not None:
-        report(min(1.0, max(0.0, fraction)), message)

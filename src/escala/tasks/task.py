@@ -1,119 +1,190 @@
 """A task: a registered function. Calling it runs it in this process; enqueueing it creates a job for a worker."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
-import asyncpg
-import msgspec
-
-from escala import database
 from escala.database import Connection
-from escala.errors import TaskArguments
-from escala.tasks import queue
+from escala.tasks import retries as retrying
+from escala.tasks.arguments import Arguments
+from escala.tasks.context import JobContext
 from escala.tasks.job import Job
+from escala.tasks.order import Options, Order, changed, priority_in_range
+from escala.tasks.retries import Retries, RetryPolicy
 from escala.units import parse_duration
+from escala.values.names import function_name, module_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DEFAULT_RETRIES = 3
 DEFAULT_TIMEOUT = "10m"
+DEFAULT_KEEP = "7d"
 
 
 class Task(Generic[P, R]):
-    """A function that workers run. Create one with `@task`.
+    """A function that workers run. Create one with `@task`. Calling the task runs the function here, without a job."""
 
-    An async function runs on the worker's event loop for jobs, a plain function in a thread. Its arguments are stored
-    as JSON, and are converted to the annotated types. Calling the task runs the function here, without a job.
-    """
-
-    def __init__(self, function: Callable[P, R], name: str, retries: int, timeout: str) -> None:
+    def __init__(
+        self,
+        function: Callable[..., R],
+        *,
+        name: str,
+        retries: RetryPolicy,
+        timeout: float,
+        process: bool,
+        options: Options,
+    ) -> None:
         update_wrapper(self, function)
         self.function = function
         self.name = name
         self.retries = retries
-        self.timeout = parse_duration(timeout)
+        self.timeout = timeout
+        """Seconds."""
+        self.process = process
+        self.queue = options.queue
         self.is_async = inspect.iscoroutinefunction(function)
-        self._signature = inspect.signature(function)
-        for parameter in self._signature.parameters.values():
-            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                raise TypeError(f"task {name!r}: argument {parameter} cannot be passed by name")
+        if process and self.is_async:
+            raise TypeError(f"task {name!r}: process=True is for plain functions; an async one runs on the event loop")
+        self.arguments = Arguments(function, name)
+        self._options = options
+        self._order = Order(self, options)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.arguments.wants_job:
+            return self.function(**self.arguments.with_job(args, kwargs, JobContext("", self.name, 1)))
         return self.function(*args, **kwargs)
 
     async def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Create a job that calls the function with these arguments, and return it.
 
-        When this returns, the job is committed, and a worker will run it. The arguments are those of the function; they
-        must be convertible to JSON and to the annotated types.
+        When this returns, the job is committed, and a worker will run it.
 
-        Raises TaskArguments if they do not fit, NotConnected before the database is connected, DatabaseUnavailable if
-        PostgreSQL is unavailable, and PoolExhausted if no connection becomes free in time.
+        Raises TaskArguments if the arguments do not fit the function or cannot be kept, NotConnected before the
+        database is connected, DatabaseUnavailable if PostgreSQL is unavailable, and PoolExhausted if no connection
+        becomes free in time.
         """
-        async with database.connection() as connection:
-            return await self.enqueue_on(connection, *args, **kwargs)
+        return await self._order.enqueue(*args, **kwargs)
 
-    async def enqueue_on(self, connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """Create a job on the caller's connection, and return it.
+    async def enqueue_many(self, calls: Iterable[Mapping[str, Any]], /) -> list[Job]:
+        """Create a job for each call, given as a dict of its arguments, in one transaction; return the jobs.
 
-        The job belongs to the connection's open transaction: it exists once that is committed, and never if it is
-        rolled back. Raises TaskArguments if the arguments do not fit the function.
+        Errors are those of `enqueue`. If one is raised, no job exists.
         """
-        arguments = self.arguments_of(*args, **kwargs)
-        try:
-            job = await queue.enqueue(connection, self.name, msgspec.to_builtins(arguments), self.retries)
-        except asyncpg.DataError as error:  # such as a NUL character, which PostgreSQL cannot store
-            raise TaskArguments(self.name, str(error)) from None
-        return Job(str(job), self.name)
+        return await self._order.enqueue_many(calls)
 
-    def arguments_of(self, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return all arguments by name, converted to the annotated types; raise TaskArguments if they do not fit."""
-        try:
-            bound = self._signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TaskArguments(self.name, str(error)) from None
-        bound.apply_defaults()
-        hints = get_type_hints(self.function, include_extras=True)
-        converted = {}
-        for name, value in bound.arguments.items():
-            try:
-                converted[name] = msgspec.convert(msgspec.to_builtins(value), hints.get(name, Any))
-            except (msgspec.ValidationError, TypeError) as error:
-                raise TaskArguments(self.name, f"{name}: {error}") from None
-        return converted
+    def with_options(
+        self,
+        *,
+        at: datetime | None = None,
+        after: str | timedelta | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        expires: str | None = None,
+        connection: Connection | None = None,
+    ) -> Order[P, R]:
+        """Return the task with other options: ``await report.with_options(after="10m").enqueue(month=1)``.
+
+        at: the moment, with a time zone, before which the job does not run.
+        after: how long to wait before the job may run, counted by the database's clock.
+        priority: jobs of a higher priority run before others of their queue; the default is the task's.
+        queue: another queue than the task's. A worker must serve it.
+        expires: a job that has not begun so long after it was due is not run any more; it fails.
+        connection: a connection of asyncpg. The job exists exactly if its open transaction is committed.
+
+        Raises ValueError for an option that is not possible.
+        """
+        options = changed(
+            self._options,
+            at=at,
+            after=after,
+            priority=priority,
+            queue=queue,
+            expires=expires,
+            connection=connection,
+        )
+        return Order(self, options)
 
 
+class Decorator(Protocol):
+    @overload
+    def __call__(self, function: Callable[Concatenate[JobContext, P], R], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(function: Callable[Concatenate[JobContext, P], R], /) -> Task[P, R]: ...
 @overload
 def task(function: Callable[P, R], /) -> Task[P, R]: ...
 @overload
 def task(
-    *, name: str | None = None, retries: int = DEFAULT_RETRIES, timeout: str = DEFAULT_TIMEOUT
-) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    *,
+    name: str | None = None,
+    queue: str | None = None,
+    priority: int = 0,
+    retries: Retries = retrying.DEFAULT,
+    backoff: str = "1s",
+    longest_backoff: str = "5m",
+    timeout: str = DEFAULT_TIMEOUT,
+    expires: str | None = None,
+    keep: str = DEFAULT_KEEP,
+    process: bool = False,
+) -> Decorator: ...
 def task(
     function: Callable[..., Any] | None = None,
     /,
     *,
     name: str | None = None,
-    retries: int = DEFAULT_RETRIES,
+    queue: str | None = None,
+    priority: int = 0,
+    retries: Retries = retrying.DEFAULT,
+    backoff: str = "1s",
+    longest_backoff: str = "5m",
     timeout: str = DEFAULT_TIMEOUT,
+    expires: str | None = None,
+    keep: str = DEFAULT_KEEP,
+    process: bool = False,
 ) -> Any:
     """Register a function as a task: ``@task`` or ``@task(retries=5, timeout="10m")``. Does no I/O.
 
-    The decorated function becomes a `Task`. `name` identifies the task in the queue; by default it is the function's
-    name. `retries` is how many failed attempts are repeated, with a growing delay between attempts. `timeout` is the
-    maximum duration of one attempt, with a unit, such as "10m". A plain function runs in a thread, which cannot be
-    stopped: it continues after the timeout, but its result is discarded.
+    A parameter ``job`` gets the `JobContext`; callers do not pass it. For type checkers it comes first:
+    ``async def report(job: JobContext, month: int)``.
 
-    Raises ValueError if `retries` is negative or `timeout` is not a duration, and TypeError if an argument of the
-    function cannot be passed by name.
+    The decorated function becomes a `Task`. An async function runs on the worker's event loop for jobs, a plain one in
+    a thread, and with ``process=True`` in a process of its own, for work that needs a whole processor.
+
+    name: identifies the task in the queue; by default the module and name of the function.
+    queue: where its jobs wait; by default a queue with the name of the module.
+    priority: from -1000 to 1000. Jobs of a higher priority run before others of their queue.
+    retries: how many failed attempts are repeated, or a dict of these numbers by class of exception, such as
+        ``{ConnectionError: 10, ValueError: 0}``. Exceptions of no class in the dict are not repeated.
+    backoff, longest_backoff: the pause before the second attempt, which doubles each time, and its limit. A random
+        quarter is added or taken off.
+    timeout: the maximum duration of one attempt, counted from its beginning. The thread of a plain function cannot be
+        stopped: it goes on, and its result is discarded. A process is killed.
+    expires: a job that has not begun so long after it was due is not run any more; it fails. By default it waits.
+    keep: how long a finished job is kept with its result.
+
+    Raises ValueError for a value that is not possible. Raises TypeError if an argument of the function cannot be passed
+    by name, or if the function has no name of its own and `name` gives none.
     """
-    if retries < 0:
-        raise ValueError(f"retries must be 0 or more, not {retries}")
+    policy = RetryPolicy.of(retries, backoff, longest_backoff)
+    priority_in_range(priority)
 
-    def decorate(function: Callable[P, R]) -> Task[P, R]:
-        return Task(function, name or function.__name__, retries, timeout)
+    def decorate(function: Callable[..., R]) -> Task[..., R]:
+        if not inspect.isroutine(function):
+            raise TypeError(f"a task is a function, not {function!r}")
+        named = name or function_name(function, 'task(name="...")')
+        options = Options(
+            priority=priority,
+            queue=queue or module_name(function.__module__),
+            expires=parse_duration(expires) if expires else None,
+            keep=parse_duration(keep),
+        )
+        return Task(
+            function, name=named, retries=policy, timeout=parse_duration(timeout), process=process, options=options
+        )
 
     return decorate(function) if function is not None else decorate

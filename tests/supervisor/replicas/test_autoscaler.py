@@ -9,7 +9,7 @@ from escala.events import Rescaled
 from escala.gateway.haproxy.membership import Membership
 from escala.supervisor.replicas.autoscaler import Autoscaler
 from escala.supervisor.replicas.backlog import Backlog
-from escala.tasks.queue import Counts
+from escala.tasks.store.jobs import Counts
 from tests.supervisor.parts import Parts, parts_of, project_in
 from tests.support import minimal_config
 

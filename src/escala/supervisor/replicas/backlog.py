@@ -13,8 +13,8 @@ from escala.database import Connection
 from escala.errors import EscalaError, ProcessFailed
 from escala.processes.capture import output_of
 from escala.processes.process import ProcessSpec
-from escala.tasks import queue
-from escala.tasks.queue import Counts
+from escala.tasks.store import jobs
+from escala.tasks.store.jobs import Counts
 
 _LIST_SECONDS = 10.0
 _RETRY_SECONDS = 30.0
@@ -27,33 +27,33 @@ class Backlog:
     def __init__(self, url: Callable[[], str]) -> None:
         self._url = url
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
-        self._tasks: dict[str, list[str]] = {}
+        self._queues: dict[str, list[str]] = {}
         self._listing: dict[str, asyncio.Task[None]] = {}
-        """Per module, the task that currently lists its tasks. That may take seconds."""
+        """Per module, the task that currently lists its queues. That may take seconds."""
         self._not_before: dict[str, float] = {}
-        """Per module, the earliest time of the next attempt to list its tasks."""
+        """Per module, the earliest time of the next attempt to list its queues."""
         self._turn = asyncio.Lock()
 
     async def all(self) -> Counts | None:
         """Return the counts of all jobs; None if PostgreSQL does not answer."""
-        return await self._ask(queue.count)
+        return await self._ask(jobs.count)
 
     async def of(self, target: str, spec: Callable[[], ProcessSpec]) -> Counts | None:
         """Return the counts of a worker's jobs.
 
-        Return None while its tasks are not known yet, or if PostgreSQL does not answer. `spec` returns the command that
-        starts its replicas.
+        Return None while its queues are not known yet, or if PostgreSQL does not answer. `spec` returns the command
+        that starts its replicas.
         """
-        tasks = self._tasks.get(target)
-        if tasks is not None:
-            return await self._ask(lambda connection: queue.backlog(connection, tasks))
+        queues = self._queues.get(target)
+        if queues is not None:
+            return await self._ask(lambda connection: jobs.backlog(connection, queues))
         if target not in self._listing and time.monotonic() >= self._not_before.get(target, 0.0):
-            self._listing[target] = asyncio.create_task(self._list(target, spec), name=f"tasks of {target}")
+            self._listing[target] = asyncio.create_task(self._list(target, spec), name=f"queues of {target}")
         return None
 
     def forget(self, target: str) -> None:
-        """Forget a worker's tasks, so that they are listed again."""
-        self._tasks.pop(target, None)
+        """Forget a worker's queues, so that they are listed again."""
+        self._queues.pop(target, None)
         self._not_before.pop(target, None)
 
     async def close(self) -> None:
@@ -64,14 +64,17 @@ class Backlog:
             self._connection.terminate()
 
     async def _list(self, target: str, spec: Callable[[], ProcessSpec]) -> None:
-        """List a module's tasks in a separate process, because the supervisor never imports the project's code."""
+        """List the queues of a module's tasks in a separate process.
+
+        The supervisor never imports the project's code.
+        """
         self._not_before[target] = time.monotonic() + _RETRY_SECONDS
         try:
-            self._tasks[target] = _tasks_in(await output_of(spec(), "--list", seconds=_LIST_SECONDS), target)
+            self._queues[target] = _queues_in(await output_of(spec(), "--list", seconds=_LIST_SECONDS), target)
         except (EscalaError, OSError, ValueError):
             pass  # the worker's replicas report the same problem more visibly
         except Exception as error:
-            report_bug(f"the tasks of {target} cannot be listed", error)
+            report_bug(f"the queues of {target} cannot be listed", error)
         finally:
             del self._listing[target]
 
@@ -86,9 +89,9 @@ class Backlog:
                 return None
 
 
-def _tasks_in(lines: list[str], target: str) -> list[str]:
-    """Return the list in the last line that has one. A module may print other lines when it is imported."""
+def _queues_in(lines: list[str], target: str) -> list[str]:
+    """Return the queues of the last line that lists tasks. A module may print other lines when it is imported."""
     for line in reversed(lines):
         with contextlib.suppress(msgspec.MsgspecError):
-            return msgspec.json.decode(line, type=list[str])
+            return sorted(set(msgspec.json.decode(line, type=dict[str, str]).values()))
     raise ProcessFailed(target, "printed no list of tasks")

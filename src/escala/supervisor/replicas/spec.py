@@ -31,7 +31,7 @@ def program_path() -> str:
 
 
 def environment_for(
-    project: Project, *, postgres: str, valkey: str, service: str = "", replica: str = ""
+    project: Project, *, postgres: str, valkey: str, node: str = "", service: str = "", replica: str = ""
 ) -> dict[str, str]:
     """Return the environment variables of a replica, or of the prepare command.
 
@@ -41,6 +41,7 @@ def environment_for(
         project=project.name,
         service=service,
         replica=replica,
+        node=node,
         postgres=postgres,
         valkey=valkey,
         jwks=str(project.layout.jwks),
@@ -133,6 +134,8 @@ def _python_argv(topology: Topology, directory: Path, service_name: str, endpoin
         options["--interface"] = service.interface
     flags = [*(["--access-log"] if service.access_log else []), *(["--factory"] if service.factory else [])]
     methods = topology.unusual_methods(service_name)
+    for queue, weight in service.queues.items():
+        flags += ["--queue", f"{queue}={weight:g}"]
     if methods:
         flags += ["--methods", *methods]
     words = [str(word) for pair in options.items() for word in pair]

@@ -1,3 +1,19 @@
-insert into escala.job (task, arguments, retries, run_at)
-values ($1, $2, $3, now() + make_interval(secs => $4))
-returning id
+-- $1 ids, $2 tasks, $3 queues, $4 ranks, $5 arguments, $6 retries, $7 moments at which they are due (null: now),
+-- $8 seconds after which they are due, $9 seconds within which they must begin (null: any time), $10 seconds that they
+-- are kept, $11 who enqueues them, $12 traceparents
+-- Jobs of the future are announced, too: a worker notes when the next one is due.
+with given as (
+    select *, coalesce(at, now() + make_interval(secs => after)) as run_at
+    from unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::integer[], $7::timestamptz[],
+                $8::float8[], $9::float8[], $10::float8[], $11::text[], $12::text[])
+        as given (id, task, queue, rank, arguments, retries, at, after, within, keep, subject, trace)
+), added as (
+    insert into escala.job
+        (id, task, queue, rank, arguments, retries, run_at, expires_at, keep, state, subject, trace)
+    select id, task, queue, rank, arguments::json, retries, run_at, run_at + make_interval(secs => within),
+        make_interval(secs => keep), case when run_at <= now() then 'waiting' else 'scheduled' end, subject, trace
+    from given
+)
+select pg_notify(channel, queue)
+from (select distinct case when run_at <= now() then 'escala_jobs' else 'escala_scheduled' end as channel, queue
+      from given) as announced

@@ -1,23 +1,26 @@
--- $1 number of crashes after which a job is no longer retried (it is moved to finished_job as failed)
+-- $1 owners whose leases have ended, $2 the number of crashes after which a job is not tried again
+-- Any job of a process that died may have killed it. So each is tried again in a process of its own, and only one that
+-- ends that process is charged with a crash.
 with lost as (
-    select id from escala.job
-    where state = 'running' and lease_until < now()
-    for update skip locked
+    select id, crashes + alone::integer as crashes, queue from escala.job
+    where state = 'running' and owner::text = any($1::uuid[]::text[])
+    for update
 ), again as (
     update escala.job as job
-    set state = 'waiting', owner = null, lease_until = null, crashes = crashes + 1,
+    set state = 'suspect', owner = null, crashes = lost.crashes,
         error = 'the worker process ended, or was cut off, during attempt ' || attempt
-    from lost where job.id = lost.id and crashes + 1 < $1
-    returning job.id
+    from lost where job.id = lost.id and lost.crashes < $2
+    returning job.id, job.queue
 ), poison as (
-    delete from escala.job as job
-    using lost where job.id = lost.id and crashes + 1 >= $1
-    returning job.*
+    delete from escala.job as job using lost where job.id = lost.id and lost.crashes >= $2 returning job.*
 ), recorded as (
-    insert into escala.finished_job (id, task, arguments, state, attempt, message, error, enqueued_at, started_at)
-    select id, task, arguments, 'failed', attempt, message,
-        'set aside: ' || crashes + 1 || ' worker processes ended while they ran it', enqueued_at, started_at
+    insert into escala.finished_job
+        (id, task, queue, rank, arguments, state, attempt, failures, crashes, retries, message, error, enqueued_at,
+         started_at, subject, trace, keep, delete_at)
+    select id, task, queue, rank, arguments, 'failed', attempt, failures, $2, retries, message,
+        'set aside: it ended ' || $2 || ' processes that ran nothing else', enqueued_at, started_at, subject, trace,
+        keep, now() + keep
     from poison
     returning id
 )
-select id, true as again from again union all select id, false from recorded
+select id, true as again, pg_notify('escala_jobs', queue) from again union all select id, false, null from recorded

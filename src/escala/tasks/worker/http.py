@@ -17,12 +17,15 @@ from escala.auth import Middleware
 from escala.connections import running
 from escala.database import Database
 from escala.environment import Environment
-from escala.errors import UnknownTask
+from escala.errors import UnknownTask, WorkerWornOut
 from escala.http import problem, prometheus
 from escala.http.problem import Problem
-from escala.tasks import queue
+from escala.tasks.store import jobs
 from escala.tasks.task import Task
 from escala.tasks.worker.worker import Worker
+
+EXIT_BUG = 70
+EXIT_WORN_OUT = 75
 
 
 class Order(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,17 +35,33 @@ class Order(msgspec.Struct, forbid_unknown_fields=True):
     arguments: dict[str, Any] = {}
 
 
-def worker_app(tasks: Mapping[str, Task[..., Any]], *, concurrency: int, drain_seconds: float) -> Starlette:
+def worker_app(
+    tasks: Mapping[str, Task[..., Any]],
+    *,
+    module: str,
+    root: str,
+    concurrency: int,
+    queues: Mapping[str, float] | None,
+    drain_seconds: float,
+) -> Starlette:
     """Return the ASGI app of a worker replica. The worker runs as long as the app does."""
     environment = Environment.read()
-    database = Database(environment.postgres, size=4)
-    worker: Worker
+    database = Database(environment.postgres, size=2)
+    worker = Worker(
+        url=environment.postgres,
+        tasks=tasks,
+        module=module,
+        root=root,
+        concurrency=concurrency,
+        queues=queues,
+        context=running(environment),
+        node=environment.node,
+        replica=environment.replica,
+    )
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        nonlocal worker
         await database.open()
-        worker = Worker(database=database, tasks=tasks, concurrency=concurrency, context=running(environment))
         work = asyncio.create_task(worker.run(), name="worker")
         work.add_done_callback(_end_loudly)
         yield
@@ -57,21 +76,21 @@ def worker_app(tasks: Mapping[str, Task[..., Any]], *, concurrency: int, drain_s
             raise Problem(422, f'The body must be like {{"task": "...", "arguments": {{}}}}: {error}.') from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Problem(400, f"The body is not valid JSON: {error}.") from None
-        task = tasks.get(order.task)
+        task = worker.task_named(order.task)
         if task is None:
             raise UnknownTask(order.task, sorted(tasks))
         async with database.connection() as connection:
-            job = await task.enqueue_on(connection, **order.arguments)
+            job = await task.with_options(connection=connection).enqueue(**order.arguments)
         return JSONResponse({"job": job.id}, 202, {"Location": f"/jobs/{job.id}"})
 
     async def health(request: Request) -> Response:
         if not worker.healthy:
             raise Problem(503, "The worker has not reached the job queue for more than 15 seconds.")
-        return JSONResponse({"status": "ok", "replica": environment.replica, "running": len(worker.attempts)})
+        return JSONResponse({"status": "ok", "replica": environment.replica, "running": len(worker.running)})
 
     async def metrics(request: Request) -> Response:
         async with database.connection() as connection:
-            counts = await queue.count(connection)
+            counts = await jobs.count(connection)
         return PlainTextResponse(_exposition(worker, counts), media_type=prometheus.MEDIA_TYPE)
 
     app = Starlette(
@@ -89,12 +108,15 @@ def worker_app(tasks: Mapping[str, Task[..., Any]], *, concurrency: int, drain_s
 
 def _end_loudly(work: "asyncio.Task[None]") -> None:
     """End the process if the worker ended with an error. A server without its worker would seem healthy."""
-    if not work.cancelled() and work.exception() is not None:
-        traceback.print_exception(work.exception())
-        os._exit(70)
+    if work.cancelled() or (error := work.exception()) is None:
+        return
+    if isinstance(error, WorkerWornOut):
+        os._exit(EXIT_WORN_OUT)  # it has said why
+    traceback.print_exception(error)
+    os._exit(EXIT_BUG)
 
 
-def _exposition(worker: Worker, counts: queue.Counts) -> str:
+def _exposition(worker: Worker, counts: jobs.Counts) -> str:
     """Return the metrics in Prometheus' text format."""
     figures = [
         ("escala_jobs_waiting", "gauge", "Jobs waiting in the queue.", counts.waiting),
@@ -105,7 +127,7 @@ def _exposition(worker: Worker, counts: queue.Counts) -> str:
             "Seconds that the oldest due job has been waiting.",
             counts.oldest_seconds,
         ),
-        ("escala_worker_running", "gauge", "Jobs running in this replica.", len(worker.attempts)),
+        ("escala_worker_running", "gauge", "Jobs running in this replica.", len(worker.running)),
         ("escala_worker_succeeded_total", "counter", "Attempts of this replica that succeeded.", worker.succeeded),
         ("escala_worker_failed_total", "counter", "Attempts of this replica that failed.", worker.failed),
     ]

@@ -1,0 +1,72 @@
+"""What a handler knows of the job that it runs."""
+
+import logging
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from typing import Any
+
+from escala.units import parse_duration
+
+log = logging.getLogger("escala.job")
+
+
+class JobContext:
+    """The running job, for a handler that has a parameter ``job``: ``async def report(job: JobContext, month: int)``.
+
+    Its methods may be called from any thread.
+    """
+
+    def __init__(self, job: str, task: str, attempt: int, trace: str | None = None) -> None:
+        self.id = job
+        self.task = task
+        self.attempt = attempt
+        """1 for the first attempt; also counts attempts that ended with their worker."""
+        self.trace = trace
+        """The traceparent (W3C Trace Context) of the request that enqueued the job; None without one."""
+        self.log: logging.LoggerAdapter[logging.Logger] = _JobLog(log, {"job": job, "task": task, "attempt": attempt})
+        """A logger whose lines begin with the job's task and id."""
+        self.reported: tuple[float, str] = (0.0, "")
+        """The latest progress and message."""
+        self.cancelled = False
+        """Whether the handler is to stop: its job was cancelled, its time is over, or its worker stops.
+
+        An async handler is cancelled. A plain one has to look here.
+        """
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Report progress: a fraction from 0 to 1, which is clamped, and a message for people.
+
+        Calls are cheap: the worker writes only the latest report to the database, once a second.
+        """
+        self.reported = min(1.0, max(0.0, fraction)), message
+
+
+class _JobLog(logging.LoggerAdapter[logging.Logger]):
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        assert self.extra is not None
+        kwargs["extra"] = {**self.extra, **kwargs.get("extra", {})}
+        return f"{self.extra['task']} {self.extra['job']}: {msg}", kwargs
+
+
+current_job: ContextVar[JobContext] = ContextVar("current_job")
+
+
+def progress(fraction: float, message: str = "") -> None:
+    """Report the progress of the running job, as `JobContext.progress` does.
+
+    Outside a job, such as in a test that calls the task's function, this does nothing.
+    """
+    job = current_job.get(None)
+    if job is not None:
+        job.progress(fraction, message)
+
+
+class Snooze(Exception):
+    """Raise this in a handler to try the job again after a while. The attempt does not count as a failure.
+
+    ``raise Snooze("5m")``. Raises ValueError if `after` is not a duration.
+    """
+
+    def __init__(self, after: str) -> None:
+        super().__init__(f"snoozed for {after}")
+        self.seconds = parse_duration(after)

@@ -1,0 +1,97 @@
+"""Writes new jobs. Those of concurrent callers are written together, which takes one commit."""
+
+import asyncio
+import contextvars
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from escala.database import Connection, Database
+from escala.database.statements import statement
+from escala.errors import TaskArguments
+
+if TYPE_CHECKING:
+    from escala.tasks.order import NewJob
+
+_MOST = 1000
+"""Jobs in one statement."""
+
+
+async def insert(connection: Connection, rows: "Sequence[NewJob]") -> None:
+    """Write jobs on a connection, and announce them to the workers when its transaction is committed."""
+    if not rows:
+        return
+    try:
+        await connection.execute(statement("escala.tasks", "enqueue"), *map(list, zip(*rows, strict=True)))
+    except asyncpg.DataError as error:
+        if len({row.task for row in rows}) == 1:
+            raise TaskArguments(rows[0].task, str(error)) from None
+        raise
+
+
+class Enqueuer:
+    """The new jobs of one process that wait to be written."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: deque[tuple[Sequence[NewJob], asyncio.Future[None]]] = deque()
+        self._writing: asyncio.Task[None] | None = None
+
+    async def put(self, rows: "Sequence[NewJob]") -> None:
+        """Write jobs; return when they are committed. All jobs of one call are written, or none."""
+        written = asyncio.get_running_loop().create_future()
+        self._waiting.append((rows, written))
+        if self._writing is None:
+            # Without the context of this caller: the writer works for others, too.
+            self._writing = asyncio.create_task(self._write(), name="enqueue", context=contextvars.Context())
+        await written
+
+    async def _write(self) -> None:
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft()]
+                size = len(batch[0][0])
+                while self._waiting and size + len(self._waiting[0][0]) <= _MOST:
+                    batch.append(self._waiting.popleft())
+                    size += len(batch[-1][0])
+                await self._write_batch(batch)
+        finally:
+            self._writing = None
+
+    async def _write_batch(self, batch: "list[tuple[Sequence[NewJob], asyncio.Future[None]]]") -> None:
+        error: BaseException | None = None
+        try:
+            async with self._database.connection() as connection:
+                await insert(connection, [row for rows, _ in batch for row in rows])
+        except (asyncpg.DataError, TaskArguments) as wrong:
+            if len(batch) > 1:  # one of them is at fault
+                for each in batch:
+                    await self._write_batch([each])
+                return
+            error = wrong
+        except BaseException as failed:
+            error = failed
+        for _, written in batch:
+            if written.done():  # its caller was cancelled
+                continue
+            if error is None:
+                written.set_result(None)
+            elif isinstance(error, asyncio.CancelledError):
+                written.cancel()
+            else:
+                written.set_exception(error)
+        if isinstance(error, asyncio.CancelledError):
+            raise error
+
+
+_enqueuers: "weakref.WeakKeyDictionary[Database, Enqueuer]" = weakref.WeakKeyDictionary()
+
+
+def enqueuer(database: Database) -> Enqueuer:
+    found = _enqueuers.get(database)
+    if found is None:
+        found = _enqueuers[database] = Enqueuer(database)
+    return found

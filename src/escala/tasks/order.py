@@ -1,0 +1,151 @@
+"""A task with the options of one enqueue: when the job is due, in which queue, on whose connection."""
+
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from os import urandom
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar
+
+from escala import database
+from escala.database import Connection
+from escala.http.request_context import subject_of_request, trace_of_request
+from escala.tasks import enqueuing
+from escala.tasks.context import current_job
+from escala.tasks.job import Job
+from escala.units import parse_duration
+
+if TYPE_CHECKING:
+    from escala.tasks.task import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+HIGHEST_PRIORITY = 1000
+
+
+class NewJob(NamedTuple):
+    """A row for the queue. The order is that of the parameters of enqueue.sql."""
+
+    id: uuid.UUID
+    task: str
+    queue: str
+    rank: int
+    arguments: str
+    retries: int
+    at: datetime | None
+    after: float
+    within: float | None
+    keep: float
+    subject: str | None
+    trace: str | None
+
+
+@dataclass(frozen=True)
+class Options:
+    at: datetime | None = None
+    after: float = 0.0
+    priority: int = 0
+    queue: str = ""
+    expires: float | None = None
+    keep: float = 7 * 86400.0
+    connection: Connection | None = None
+
+
+def priority_in_range(priority: int) -> int:
+    """Raise ValueError for a priority that is out of range."""
+    if not -HIGHEST_PRIORITY <= priority <= HIGHEST_PRIORITY:
+        raise ValueError(f"a priority is from -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}, not {priority}")
+    return priority
+
+
+class Order(Generic[P, R]):
+    """What `Task.with_options` returns: the same task, enqueued with these options."""
+
+    def __init__(self, task: "Task[P, R]", options: Options) -> None:
+        self._task = task
+        self._options = options
+
+    async def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Create a job that calls the function with these arguments, and return it.
+
+        When this returns, the job is committed, and a worker will run it. With a `connection`, the job belongs to its
+        open transaction instead: it exists once that is committed, and never if it is rolled back.
+
+        Raises TaskArguments if the arguments do not fit the function or cannot be kept, NotConnected before the
+        database is connected, DatabaseUnavailable if PostgreSQL is unavailable, and PoolExhausted if no connection
+        becomes free in time.
+        """
+        [job] = await self._put([self._row(self._task.arguments.encode(args, kwargs))])
+        return job
+
+    async def enqueue_many(self, calls: Iterable[Mapping[str, Any]], /) -> list[Job]:
+        """Create a job for each call, given as a dict of its arguments, in one transaction; return the jobs.
+
+        Errors are those of `enqueue`. If one is raised, no job exists.
+        """
+        encode = self._task.arguments.encode
+        return await self._put([self._row(encode((), call)) for call in calls])
+
+    async def _put(self, rows: list[NewJob]) -> list[Job]:
+        if self._options.connection is not None:
+            await enqueuing.insert(self._options.connection, rows)
+        else:
+            await enqueuing.enqueuer(database.slot.get()).put(rows)
+        return [Job(str(row.id), row.task) for row in rows]
+
+    def _row(self, arguments: str) -> NewJob:
+        options, task = self._options, self._task
+        job = current_job.get(None)
+        return NewJob(
+            new_id(),
+            task.name,
+            options.queue,
+            -options.priority,
+            arguments,
+            task.retries.most,
+            options.at,
+            options.after,
+            options.expires,
+            options.keep,
+            subject_of_request.get(),
+            job.trace if job is not None else trace_of_request.get(),
+        )
+
+
+def changed(
+    options: Options,
+    *,
+    at: datetime | None,
+    after: str | timedelta | None,
+    priority: int | None,
+    queue: str | None,
+    expires: str | None,
+    connection: Connection | None,
+) -> Options:
+    """Return options with those replaced that are given. Raises ValueError for one that is not possible."""
+    if at is not None and after is not None:
+        raise ValueError("give either at= or after=, not both")
+    if at is not None and at.tzinfo is None:
+        raise ValueError(f"at={at.isoformat()} has no time zone, so it may be any of 24 hours; give it a tzinfo")
+    seconds = after.total_seconds() if isinstance(after, timedelta) else parse_duration(after) if after else 0.0
+    if seconds < 0:
+        raise ValueError("after= is a time to wait, so it cannot be negative")
+    return replace(
+        options,
+        at=at,
+        after=seconds,
+        priority=options.priority if priority is None else priority_in_range(priority),
+        queue=queue or options.queue,
+        expires=parse_duration(expires) if expires else options.expires,
+        connection=connection,
+    )
+
+
+def new_id() -> uuid.UUID:
+    """Return a UUID of version 7 (RFC 9562): 48 bits of time, which keep an index in order, and 74 random ones."""
+    moment = time.time_ns() // 1_000_000
+    value = moment.to_bytes(6) + urandom(10)
+    number = int.from_bytes(value) & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62
+    return uuid.UUID(int=number)

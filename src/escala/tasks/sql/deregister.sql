@@ -1,0 +1,2 @@
+-- $1 owner
+delete from escala.worker where owner = $1
