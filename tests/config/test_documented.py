@@ -43,7 +43,7 @@ def named(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
                 yield from named(service, "services.*.")
         elif isinstance(below, list) and below and isinstance(below[0], dict):
             yield from named(below[0], f"{path}[].")
-        elif isinstance(below, dict) and key not in {"environment", "headers"}:
+        elif isinstance(below, dict) and key not in {"environment", "headers", "queues"}:
             yield from named(below, f"{path}.")
         else:
             yield path, below

@@ -54,14 +54,14 @@ def test_what_fails_is_named(tmp_path: Path, target: str, reason: str) -> None:
 
 def test_tasks(tmp_path: Path) -> None:
     write(tmp_path, jobs__py="from escala import task\n@task\ndef one(): ...\n@task(name='2')\ndef two(): ...")
-    assert sorted(load_tasks("jobs")) == ["2", "one"]
+    assert sorted(load_tasks("jobs")) == ["2", "jobs.one"]
 
 
 def test_a_module_without_tasks(tmp_path: Path) -> None:
     write(
         tmp_path,
         none__py="x = 1",
-        twice__py="from escala import task\n@task(name='a')\ndef x(): ...\n@task\ndef a(): ...",
+        twice__py="from escala import task\n@task(name='a')\ndef x(): ...\n@task(name='a')\ndef y(): ...",
     )
     with pytest.raises(AppLoadError, match="has no tasks"):
         load_tasks("none")

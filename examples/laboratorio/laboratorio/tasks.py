@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from escala import database, task
-from escala.tasks import File, Output, progress
+from escala.tasks import File, Output, Task, progress
 from laboratorio.caches import analytics
 
 Month = Annotated[int, msgspec.Meta(ge=1, le=12)]
@@ -96,4 +96,8 @@ async def refresh_analytics() -> dict[str, Any]:
     return {"rows": rows}
 
 
-BY_NAME = {found.name: found for found in (report, missed_connection, refresh_analytics)}
+BY_NAME: dict[str, Task[..., Any]] = {
+    "report": report,
+    "missed_connection": missed_connection,
+    "refresh_analytics": refresh_analytics,
+}

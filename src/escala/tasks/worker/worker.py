@@ -19,8 +19,8 @@ from escala.tasks.store.attempts import Claimed
 from escala.tasks.task import Task
 from escala.tasks.worker.attempt import Attempt, Outcome, Reason, interrupted, unknown
 from escala.tasks.worker.claiming import Claimer
-from escala.tasks.worker.handler_pool import HandlerPool, processors
-from escala.tasks.worker.handlers import Handlers
+from escala.tasks.worker.handlers.local import Handlers
+from escala.tasks.worker.handlers.process_pool import HandlerPool, processors
 from escala.tasks.worker.lease import RENEW_SECONDS, Lease
 from escala.tasks.worker.link import FAILURES, Link
 from escala.tasks.worker.listening import Listener

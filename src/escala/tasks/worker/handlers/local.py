@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from escala.tasks.worker.attempt import Attempt, Outcome
-from escala.tasks.worker.handler_loop import HandlerLoop
-from escala.tasks.worker.handler_threads import HandlerThreads
+from escala.tasks.worker.handlers.event_loop import HandlerLoop
+from escala.tasks.worker.handlers.threads import HandlerThreads
 
 
 class Handlers:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from escala.errors import ProcessFailed
-from escala.tasks.worker import wire
 from escala.tasks.worker.attempt import Attempt, Outcome, interrupted
+from escala.tasks.worker.handlers import wire
 
 log = logging.getLogger("escala.worker")
 
@@ -44,10 +44,12 @@ class HandlerPool:
     """At most `size` processes, started when they are needed. `module` is what they load, `folder` its place."""
 
     def __init__(self, module: str, folder: str, size: int, done: Callable[[Attempt, Outcome], None]) -> None:
-        self._command = (sys.executable, "-P", "-m", "escala.tasks.worker.handler_process", module, folder)
+        self._command = (sys.executable, "-P", "-m", "escala.tasks.worker.handlers.process", module, folder)
         self._done = done
         self._free = asyncio.Semaphore(size)
         self._size = size
+        self._starting = asyncio.Lock()
+        """One at a time: no process inherits the socket of another, whose end would then go unnoticed."""
         self._idle: list[_Process] = []
         self._busy: dict[Attempt, _Process] = {}
         self._runs: dict[Attempt, asyncio.Task[None]] = {}
@@ -111,7 +113,7 @@ class HandlerPool:
         self._done(attempt, outcome)
 
     async def _outcome(self, attempt: Attempt) -> Outcome:
-        process = self._idle.pop() if self._idle else await self._begin()
+        process = self._take_idle() or await self._begin()
         self._busy[attempt] = process
         code = None
         try:
@@ -136,13 +138,22 @@ class HandlerPool:
         finally:
             del self._busy[attempt]
 
+    def _take_idle(self) -> _Process | None:
+        while self._idle:
+            process = self._idle.pop()
+            if process.process.returncode is None:
+                return process
+            process.writer.close()
+        return None
+
     async def _begin(self) -> _Process:
         """Start a process, and wait until it has loaded the tasks. Raises ProcessFailed if it cannot."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *self._command, str(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL
-            )
+        async with self._starting:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command, str(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL
+                )
         reader, writer = await asyncio.open_connection(sock=ours)
         started = _Process(process, reader, writer)
         try:

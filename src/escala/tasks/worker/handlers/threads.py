@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from escala.tasks.context import current_job
 from escala.tasks.worker.attempt import Attempt, Outcome, raised, succeeded
-from escala.tasks.worker.handler_loop import Deliver
+from escala.tasks.worker.handlers.event_loop import Deliver
 
 
 class HandlerThreads:

@@ -1,4 +1,4 @@
-"""The program of a handler process: ``python -m escala.tasks.worker.handler_process MODULE FOLDER DESCRIPTOR``.
+"""The program of a handler process: ``python -m escala.tasks.worker.handlers.process MODULE FOLDER DESCRIPTOR``.
 
 It runs one attempt at a time, for a worker at the other end of a socket, and ends with it.
 """
@@ -13,9 +13,9 @@ import sys
 from escala.connections import running
 from escala.environment import Environment
 from escala.replica.loading import load_tasks
-from escala.tasks.worker import wire
 from escala.tasks.worker.attempt import Attempt, Outcome
-from escala.tasks.worker.handlers import Handlers
+from escala.tasks.worker.handlers import wire
+from escala.tasks.worker.handlers.local import Handlers
 
 _PROGRESS_SECONDS = 0.5
 
@@ -62,6 +62,7 @@ def _report(attempt: Attempt, writer: asyncio.StreamWriter) -> None:
 def main() -> None:
     module, folder, descriptor = sys.argv[1:]
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    os.set_inheritable(int(descriptor), False)  # a process that a handler starts must not keep it open
     if folder:
         sys.path.insert(0, folder)
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # the worker has ended
