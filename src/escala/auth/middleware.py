@@ -12,6 +12,7 @@ from escala.environment import Environment, is_under
 from escala.errors import InvalidToken
 from escala.http.internal_headers import PREFIX_KEY
 from escala.http.problem import Problem
+from escala.http.request_context import subject_of_request
 
 _STATE = "escala_principal"
 
@@ -60,7 +61,8 @@ class Middleware:
             await _unauthorized(error.reason)(scope, receive, send)
             return
         scope.setdefault("state", {})[_STATE] = principal
-        await self.app(scope, receive, send)
+        with subject_of_request.to(principal.subject):
+            await self.app(scope, receive, send)
 
 
 def current(connection: HTTPConnection) -> Principal:

@@ -14,7 +14,7 @@ from escala.errors import ConfigError, EscalaError
 COMMANDS = (
     *("init", "dev", "up", "down", "status", "top", "logs", "routes"),
     *("scale", "drain", "restart", "deploy", "apply"),
-    *("check", "token", "revoke", "cert", "systemd", "demo", "keys", "cache"),
+    *("check", "token", "revoke", "cert", "systemd", "demo", "keys", "cache", "jobs"),
 )
 """The module with a command's name contains a function or a Typer application of the same name."""
 

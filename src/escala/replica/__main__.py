@@ -28,6 +28,7 @@ from escala.replica.middleware.body_limit import BodyLimit
 from escala.replica.middleware.forwarded_prefix import ForwardedPrefix
 from escala.replica.middleware.health import Health
 from escala.replica.middleware.server_name import ServerName
+from escala.replica.middleware.trace import Trace
 from escala.replica.protocol import AnyMethodProtocol, Protocol
 from escala.replica.wsgi.server import WsgiServer
 
@@ -72,7 +73,7 @@ def main() -> None:
     served = Health(app, options.health, app.threads if isinstance(app, WsgiServer) else None)
     server = uvicorn.Server(
         uvicorn.Config(
-            ServerName(ForwardedPrefix(BodyLimit(served, options.max_body))),
+            ServerName(Trace(ForwardedPrefix(BodyLimit(served, options.max_body)))),
             host=options.host,
             port=options.port,
             loop="uvloop",

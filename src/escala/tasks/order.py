@@ -1,11 +1,9 @@
 """A task with the options of one enqueue: when the job is due, in which queue, on whose connection."""
 
-import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from os import urandom
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from escala import database
@@ -13,6 +11,7 @@ from escala.database import Connection
 from escala.http.request_context import subject_of_request, trace_of_request
 from escala.tasks import enqueuing
 from escala.tasks.context import current_job
+from escala.tasks.ids import new_id
 from escala.tasks.job import Job
 from escala.units import parse_duration
 
@@ -141,11 +140,3 @@ def changed(
         expires=parse_duration(expires) if expires else options.expires,
         connection=connection,
     )
-
-
-def new_id() -> uuid.UUID:
-    """Return a UUID of version 7 (RFC 9562): 48 bits of time, which keep an index in order, and 74 random ones."""
-    moment = time.time_ns() // 1_000_000
-    value = moment.to_bytes(6) + urandom(10)
-    number = int.from_bytes(value) & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62
-    return uuid.UUID(int=number)

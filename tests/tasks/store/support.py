@@ -8,7 +8,8 @@ import msgspec
 
 from escala.database import Connection
 from escala.tasks.enqueuing import insert
-from escala.tasks.order import NewJob, new_id
+from escala.tasks.ids import new_id
+from escala.tasks.order import NewJob
 from escala.tasks.store import attempts
 from escala.tasks.store.attempts import BEGINNING, Claimed, Finished
 

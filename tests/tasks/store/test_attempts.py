@@ -7,7 +7,7 @@ from escala.database import Connection, Database
 from escala.tasks.job import File
 from escala.tasks.store import attempts, jobs, workers
 from escala.tasks.store.attempts import Again, Given, Told
-from tests.tasks.conftest import new_worker
+from tests.queue import new_worker
 from tests.tasks.store.support import claim, enqueue, failure, success
 
 

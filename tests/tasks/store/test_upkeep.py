@@ -7,7 +7,7 @@ import pytest
 from escala.database import Connection, Database
 from escala.tasks.job import File
 from escala.tasks.store import attempts, jobs, upkeep
-from tests.tasks.conftest import new_worker
+from tests.queue import new_worker
 from tests.tasks.store.support import claim, enqueue, success
 
 

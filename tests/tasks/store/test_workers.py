@@ -7,8 +7,8 @@ import asyncpg
 
 from escala.database import Connection, Database
 from escala.tasks.store import attempts, jobs, workers
+from tests.queue import new_worker
 from tests.support import eventually
-from tests.tasks.conftest import new_worker
 from tests.tasks.store.support import claim, enqueue, success
 
 

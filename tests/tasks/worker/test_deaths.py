@@ -300,7 +300,7 @@ async def _chaos(fleet: Fleet, pool: Database, server: Server, count: int, capsy
             await asyncio.sleep(0.5)
 
     producers = [asyncio.create_task(produce(count // 3)) for _ in range(3)]
-    end = time.monotonic() + (600 if CHAOS else 60)
+    end = time.monotonic() + (600 if CHAOS else 150)
     kinds = ["exit", "leave", "raise", "sleep"]
     certain = [0.2, 0.05, 0.2, 0.12, 0.2, 0.05, 0.09, 0.12, 0.2]
     """The first throws: each event happens in a short run, too."""

@@ -14,7 +14,14 @@ from escala.errors import DatabaseUnavailable
 _PATIENCE = 10.0
 """Seconds that a connection or a statement may take."""
 
-FAILURES = (DatabaseUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+FAILURES = (
+    DatabaseUnavailable,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # when the connection breaks at a bad moment
+    OSError,
+    TimeoutError,
+)
 """What a duty may meet and has to outlive: PostgreSQL is away, refuses for now, or takes too long."""
 
 
@@ -35,11 +42,10 @@ class Link:
                 self._connection = await self._connect()
             try:
                 yield self._connection
-            except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError):
-                self._drop()
-                raise
-            except asyncio.CancelledError:
-                self._drop()
+            except BaseException as error:
+                # After an error of the server the connection can be used again; after any other, nobody knows.
+                if not isinstance(error, asyncpg.PostgresError) or isinstance(error, asyncpg.PostgresConnectionError):
+                    self._drop()
                 raise
 
     async def connect(self) -> "asyncpg.Connection[Any]":

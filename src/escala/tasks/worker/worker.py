@@ -141,7 +141,10 @@ class Worker:
             await self._register()
             for loop in loops:
                 loop.start()
-            ends = [asyncio.create_task(end) for end in (self._stopping.wait(), *(loop.ended() for loop in loops))]
+            ends = [
+                asyncio.create_task(end)
+                for end in (self._stopping.wait(), *(loop.ended() for loop in (settle, *loops)))
+            ]
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for end in done:
                 end.result()

@@ -1,0 +1,8 @@
+-- $1 queue, $2 task, $3 states, $4 the maximum number of jobs; null where it does not matter
+delete from escala.finished_job where id in (
+    select id from escala.finished_job
+    where ($1::text is null or queue = $1) and ($2::text is null or task = $2) and state = any($3::text[])
+    limit $4
+    for update skip locked
+)
+returning true
