@@ -23,8 +23,9 @@ from pydantic import BaseModel
 from starlette.datastructures import QueryParams
 
 from escala.cache import Cache
-from escala.cache.keys import Template, seed, tag_text
 from escala.cache.keys import digest as seeded_digest
+from escala.cache.keys import seed
+from escala.values.template import Template, tag_text
 
 
 def digest(values: list[Any]) -> str:

@@ -10,13 +10,14 @@ from starlette.types import ASGIApp
 
 from escala.cache.cached import Cached, CachedPlain, P, R, Target, cached_async, cached_plain
 from escala.cache.codec import Codec
-from escala.cache.keys import Template, is_interactive, tag_text
+from escala.cache.keys import is_interactive
 from escala.cache.policy import Options, Policy
 from escala.cache.request import Request, address
 from escala.cache.response import ResponseCache
 from escala.cache.system import slot
 from escala.cache.valkey.l2 import MOST_TAGS, entry_name, tag_name
 from escala.values.names import function_name
+from escala.values.template import Template, tag_text
 
 T = TypeVar("T")
 D = TypeVar("D")

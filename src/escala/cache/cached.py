@@ -17,13 +17,14 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, ge
 from uuid import UUID
 
 from escala.cache.codec import Codec
-from escala.cache.keys import KeyPart, Template, digest, seed
+from escala.cache.keys import KeyPart, digest, seed
 from escala.cache.loads import Lookup
 from escala.cache.policy import Policy
 from escala.cache.request import Request, address
 from escala.cache.shortcut import bind, has_shortcut, shape, with_shortcut
 from escala.cache.system import slot, wait_in_thread
 from escala.cache.valkey.l2 import MOST_TAGS
+from escala.values.template import Template
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

@@ -6,53 +6,18 @@ has no dependable name or value is refused with a TypeError.
 
 import dataclasses
 import hashlib
-import ipaddress
-import pathlib
-import re
 import sys
-import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
 from enum import Enum
-from fractions import Fraction
 from functools import cached_property
-from string import Formatter
 from types import MappingProxyType
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
+from escala.values.words import WORDS
+
 _DIGEST_BYTES = 16
-
-
-def _moment(kind: Any) -> Callable[[Any], str]:
-    return lambda value: f"{kind.isoformat(value)} {value.fold} {type(value.tzinfo).__qualname__} {value.tzinfo}"
-
-
-_WORDS: dict[type, Callable[[Any], str]] = {
-    bool: bool.__repr__,
-    int: lambda value: int.__format__(value, "x"),  # decimals of a large number are refused
-    float: float.__repr__,
-    complex: complex.__repr__,
-    datetime: _moment(datetime),
-    date: date.isoformat,
-    time: _moment(time),
-    timedelta: lambda value: f"{value.days} {value.seconds} {value.microseconds}",
-    timezone: lambda value: f"{value.utcoffset(None)} {value.tzname(None)}",
-    zoneinfo.ZoneInfo: zoneinfo.ZoneInfo.__str__,
-    Decimal: Decimal.__str__,
-    Fraction: Fraction.__str__,
-    UUID: UUID.__str__,
-    pathlib.PurePath: pathlib.PurePath.__str__,
-    range: range.__repr__,
-    ipaddress.IPv4Address: ipaddress.IPv4Address.__str__,
-    ipaddress.IPv6Address: ipaddress.IPv6Address.__str__,
-    ipaddress.IPv4Network: ipaddress.IPv4Network.__str__,
-    ipaddress.IPv6Network: ipaddress.IPv6Network.__str__,
-}
-"""Types whose values are told apart by a text. The order matters: bool is an int, datetime is a date."""
 
 
 def seed(name: str) -> Any:
@@ -78,8 +43,8 @@ def _encode(value: object) -> bytes:
         return b"s%d:%b" % (len(text), text)
     if value is None:
         return b"n"
-    if kind in _WORDS:
-        text = _WORDS[kind](value).encode()
+    if kind in WORDS:
+        text = WORDS[kind](value).encode()
         return b"w%b %d:%b" % (kind.__name__.encode(), len(text), text)
     if isinstance(value, type):
         return _part(b"c", _class_name(value))
@@ -110,7 +75,7 @@ def _parts_of_builtin(value: object) -> list[bytes] | None:
         return sorted(_encode(item) for item in value)
     if isinstance(value, dict | MappingProxyType):
         return sorted(_part(b"i", _encode(name), _encode(item)) for name, item in value.items())
-    return next(([words(value).encode()] for kind, words in _WORDS.items() if isinstance(value, kind)), None)
+    return next(([words(value).encode()] for kind, words in WORDS.items() if isinstance(value, kind)), None)
 
 
 def _fields(value: object) -> list[tuple[str, object]] | None:
@@ -146,54 +111,6 @@ def _class_name(kind: type) -> bytes:
 def is_interactive(function: Callable[..., Any]) -> bool:
     """Whether a function was typed in an interactive session, where it may be defined again."""
     return function.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
-
-
-class Template:
-    """A tag's text with placeholders for arguments: "from:{origin}", "order:{order.customer}"."""
-
-    def __init__(self, text: str) -> None:
-        """Parse a tag. Raises ValueError if a placeholder is not an argument's name with attributes or items of it."""
-        self.names: set[str] = set()
-        self._parts: list[tuple[str, str | None]] = []
-        for literal, field, form, conversion in Formatter().parse(text):
-            if form or conversion:
-                raise ValueError(f"the tag {text!r} formats a value; a placeholder is only the name of an argument")
-            if field is not None:
-                root = re.split(r"[.\[]", field)[0]
-                if not root.isidentifier():
-                    raise ValueError(f"the tag {text!r} has a placeholder without the name of an argument")
-                self.names.add(root)
-            self._parts.append((literal, field))
-
-    def fill(self, arguments: Mapping[str, Any]) -> str:
-        """Return the tag for a call. Raises TypeError for a value that has no text."""
-        return "".join(
-            literal + ("" if field is None else tag_text(Formatter().get_field(field, (), arguments)[0]))
-            for literal, field in self._parts
-        )
-
-
-def tag_text(value: object) -> str:
-    """Return a value as it stands in a tag: an Enum's value, a date in ISO 8601, a string as it is.
-
-    Raises TypeError for a value without such a text.
-    """
-    if isinstance(value, Enum):
-        return tag_text(value.value)
-    if isinstance(value, str):
-        text = str.__str__(value)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise TypeError(f"the tag {text!r} is not valid Unicode") from None
-        return text
-    if isinstance(value, datetime | time | date):
-        return value.isoformat()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int.__repr__(value)
-    if value is None or isinstance(value, tuple(_WORDS)):
-        return str(value)
-    raise TypeError(f"a tag cannot hold a {type(value).__qualname__}; name one of its attributes: {{argument.name}}")
 
 
 class KeyPart:

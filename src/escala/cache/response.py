@@ -18,12 +18,13 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from escala.cache.codec import Codec
-from escala.cache.keys import Template, digest, seed
+from escala.cache.keys import digest, seed
 from escala.cache.loads import Lookup, NotKept
 from escala.cache.policy import Policy
 from escala.cache.request import Request, address
 from escala.cache.system import slot
 from escala.environment import Environment
+from escala.values.template import Template
 
 _MOST_BYTES = 1024**2
 """Longer bodies are passed on, and not kept."""

@@ -68,8 +68,20 @@ class Arguments:
         self._kind = kind
         self._decoder = msgspec.json.Decoder(kind, dec_hook=_load)
 
-    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        """Return the arguments of a call as a JSON object, defaults too; raise TaskArguments if they do not fit."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._signature.parameters)
+
+    @property
+    def required(self) -> list[str]:
+        """The names of arguments without a default."""
+        return [p.name for p in self._signature.parameters.values() if p.default is p.empty]
+
+    def encoded(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return the arguments of a call as a JSON object and by name, defaults too.
+
+        Raises TaskArguments if they do not fit.
+        """
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -84,7 +96,7 @@ class Arguments:
         is_doubtful = b"\\u0000" in text or not all(equal(value, kept[name]) for name, value in bound.arguments.items())
         if is_doubtful and (fault := self._fault(bound.arguments)) is not None:
             raise TaskArguments(self._task, fault)
-        return text.decode()
+        return text.decode(), bound.arguments
 
     def with_job(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], job: JobContext) -> dict[str, Any]:
         """Return the arguments of a call by name, with the job's context. Raises TypeError if they do not fit."""

@@ -12,6 +12,7 @@ import asyncpg
 from escala.database import Connection, Database
 from escala.database.statements import statement
 from escala.errors import TaskArguments
+from escala.tasks.job import Job
 
 if TYPE_CHECKING:
     from escala.tasks.order import NewJob
@@ -30,6 +31,18 @@ async def insert(connection: Connection, rows: "Sequence[NewJob]") -> None:
         if len({row.task for row in rows}) == 1:
             raise TaskArguments(rows[0].task, str(error)) from None
         raise
+
+
+async def insert_unique(connection: Connection, row: "NewJob", key: str, seconds: float) -> Job:
+    """Write a job unless one of its key exists; return the one that does."""
+    async with connection.transaction():
+        await connection.execute(statement("escala.tasks", "lock_unique"), key)
+        taken = await connection.fetchval(statement("escala.tasks", "unique"), key, row.id, seconds)
+        if taken is not None:
+            await insert(connection, [row])
+            return Job(str(row.id), row.task)
+        holder = await connection.fetchval(statement("escala.tasks", "unique_holder"), key)
+    return Job(str(holder), row.task, is_new=False)
 
 
 class Enqueuer:

@@ -14,6 +14,8 @@ class Job:
 
     id: str
     task: str
+    is_new: bool = True
+    """False if the task is `unique`, and this job existed already."""
 
 
 class JobRecord(msgspec.Struct, kw_only=True):

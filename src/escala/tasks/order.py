@@ -39,6 +39,8 @@ class NewJob(NamedTuple):
     keep: float
     subject: str | None
     trace: str | None
+    limit_key: str | None = None
+    limit_most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,32 @@ class Order(Generic[P, R]):
         database is connected, DatabaseUnavailable if PostgreSQL is unavailable, and PoolExhausted if no connection
         becomes free in time.
         """
-        [job] = await self._put([self._row(self._task.arguments.encode(args, kwargs))])
-        return job
+        text, arguments = self._task.arguments.encoded(args, kwargs)
+        row = self._row(text, arguments)
+        unique = self._task.limits.unique_key(arguments, text)
+        if unique is None:
+            [job] = await self._put([row])
+            return job
+        connection = self._options.connection
+        if connection is not None:
+            return await enqueuing.insert_unique(connection, row, unique, self._task.limits.unique_for)
+        async with database.connection() as lent:
+            return await enqueuing.insert_unique(lent, row, unique, self._task.limits.unique_for)
 
     async def enqueue_many(self, calls: Iterable[Mapping[str, Any]], /) -> list[Job]:
         """Create a job for each call, given as a dict of its arguments, in one transaction; return the jobs.
 
-        Errors are those of `enqueue`. If one is raised, no job exists.
+        Errors are those of `enqueue`. If one is raised, no job exists. Jobs of a task with `unique` are made one by
+        one, each in a transaction of its own.
         """
-        encode = self._task.arguments.encode
-        return await self._put([self._row(encode((), call)) for call in calls])
+        if self._task.limits.unique is not None:
+            return [await self.enqueue(**call) for call in calls]  # type: ignore[call-arg]
+        encoded = self._task.arguments.encoded
+        return await self._put([self._row(*encoded((), call)) for call in calls])
+
+    def new_job(self) -> NewJob:
+        """Return the row of a job of the task with the defaults of all arguments."""
+        return self._row(*self._task.arguments.encoded((), {}))
 
     async def _put(self, rows: list[NewJob]) -> list[Job]:
         if self._options.connection is not None:
@@ -94,7 +112,7 @@ class Order(Generic[P, R]):
             await enqueuing.enqueuer(database.slot.get()).put(rows)
         return [Job(str(row.id), row.task) for row in rows]
 
-    def _row(self, arguments: str) -> NewJob:
+    def _row(self, text: str, arguments: Mapping[str, Any]) -> NewJob:
         options, task = self._options, self._task
         job = current_job.get(None)
         return NewJob(
@@ -102,7 +120,7 @@ class Order(Generic[P, R]):
             task.name,
             options.queue,
             -options.priority,
-            arguments,
+            text,
             task.retries.most,
             options.at,
             options.after,
@@ -110,6 +128,8 @@ class Order(Generic[P, R]):
             options.keep,
             subject_of_request.get(),
             job.trace if job is not None else trace_of_request.get(),
+            task.limits.key(arguments),
+            task.limits.concurrency,
         )
 
 

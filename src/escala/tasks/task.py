@@ -10,8 +10,10 @@ from escala.database import Connection
 from escala.tasks import retries as retrying
 from escala.tasks.arguments import Arguments
 from escala.tasks.context import JobContext
+from escala.tasks.cron import Cron
 from escala.tasks.job import Job
-from escala.tasks.order import Options, Order, changed, priority_in_range
+from escala.tasks.limits import Limits
+from escala.tasks.order import NewJob, Options, Order, changed, priority_in_range
 from escala.tasks.retries import Retries, RetryPolicy
 from escala.units import parse_duration
 from escala.values.names import function_name, module_name
@@ -34,6 +36,8 @@ class Task(Generic[P, R]):
         retries: RetryPolicy,
         timeout: float,
         process: bool,
+        limits: Limits,
+        cron: Cron | None,
         options: Options,
     ) -> None:
         update_wrapper(self, function)
@@ -48,6 +52,11 @@ class Task(Generic[P, R]):
         if process and self.is_async:
             raise TypeError(f"task {name!r}: process=True is for plain functions; an async one runs on the event loop")
         self.arguments = Arguments(function, name)
+        self.limits = limits
+        limits.require(self.arguments.names)
+        self.cron = cron
+        if cron is not None and (required := self.arguments.required):
+            raise TypeError(f"task {name!r} has a cron, so its argument {required[0]!r} needs a default")
         self._options = options
         self._order = Order(self, options)
 
@@ -73,6 +82,10 @@ class Task(Generic[P, R]):
         Errors are those of `enqueue`. If one is raised, no job exists.
         """
         return await self._order.enqueue_many(calls)
+
+    def new_job(self) -> NewJob:
+        """Return the row of a job with all defaults, for a tick of its cron."""
+        return self._order.new_job()
 
     def with_options(
         self,
@@ -131,6 +144,13 @@ def task(
     expires: str | None = None,
     keep: str = DEFAULT_KEEP,
     process: bool = False,
+    concurrency: int | None = None,
+    concurrency_key: str | None = None,
+    rate: str | None = None,
+    unique: str | bool = False,
+    unique_for: str | None = None,
+    cron: str | None = None,
+    timezone: str = "UTC",
 ) -> Decorator: ...
 def task(
     function: Callable[..., Any] | None = None,
@@ -146,6 +166,13 @@ def task(
     expires: str | None = None,
     keep: str = DEFAULT_KEEP,
     process: bool = False,
+    concurrency: int | None = None,
+    concurrency_key: str | None = None,
+    rate: str | None = None,
+    unique: str | bool = False,
+    unique_for: str | None = None,
+    cron: str | None = None,
+    timezone: str = "UTC",
 ) -> Any:
     """Register a function as a task: ``@task`` or ``@task(retries=5, timeout="10m")``. Does no I/O.
 
@@ -166,6 +193,13 @@ def task(
         stopped: it goes on, and its result is discarded. A process is killed.
     expires: a job that has not begun so long after it was due is not run any more; it fails. By default it waits.
     keep: how long a finished job is kept with its result.
+    concurrency: how many jobs of the task run at a time, over all workers; with a concurrency_key such as
+        ``"{customer}"``, how many of each key, which names arguments.
+    rate: how many jobs begin in a time, over all workers, such as ``"10/1m"``.
+    unique: a key such as ``"{customer}"``, or True for all arguments. While a job of the same key has not finished,
+        `enqueue` returns that one instead of a new one; with unique_for also so long after it was enqueued.
+    cron, timezone: when a job is made by itself, such as ``"0 3 * * 1-5"`` in ``"Europe/Madrid"`` (crontab(5)): one for
+        each tick, however many workers there are. Of the ticks while no worker ran, the latest is made up for.
 
     Raises ValueError for a value that is not possible. Raises TypeError if an argument of the function cannot be passed
     by name, or if the function has no name of its own and `name` gives none.
@@ -183,8 +217,23 @@ def task(
             expires=parse_duration(expires) if expires else None,
             keep=parse_duration(keep),
         )
+        limits = Limits(
+            named,
+            concurrency=concurrency,
+            concurrency_key=concurrency_key,
+            rate=rate,
+            unique=unique,
+            unique_for=unique_for,
+        )
         return Task(
-            function, name=named, retries=policy, timeout=parse_duration(timeout), process=process, options=options
+            function,
+            name=named,
+            retries=policy,
+            timeout=parse_duration(timeout),
+            process=process,
+            limits=limits,
+            cron=Cron(cron, timezone) if cron is not None else None,
+            options=options,
         )
 
     return decorate(function) if function is not None else decorate

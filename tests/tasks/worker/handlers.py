@@ -174,8 +174,7 @@ def waiting() -> str:
 
 @task
 async def waiting_on_the_loop(folder: str) -> str:
-    """Wait for a file in a folder, where each attempt notes itself."""
-    begun.append(1)
+    """Wait for a file in a folder."""
     while not await asyncio.to_thread(Path(folder, "go").exists):
         await asyncio.sleep(0.02)
     return "released"
@@ -192,3 +191,23 @@ def ends_its_process(how: str = "exit") -> None:
 @task(retries=0, process=True)
 def ends_its_own_process(how: str = "exit") -> None:
     ends_its_process.function(how)
+
+
+@task(retries=0, concurrency=2)
+async def two_at_a_time(number: int) -> int:
+    """Return how many run at this moment."""
+    begun.append(number)
+    running = len(begun)
+    await asyncio.sleep(0.02)
+    begun.remove(number)
+    return running
+
+
+@task(retries=0, rate="5/1s")
+async def five_a_second(number: int) -> float:
+    return time.monotonic()
+
+
+@task(cron="0 0 1 1 *")
+async def at_new_year() -> str:
+    return "happy"

@@ -414,6 +414,44 @@ async def test_what_was_claimed_ahead_is_given_back_at_once(url: str, pool: Data
     released.set()
 
 
+async def test_two_at_a_time_over_all_workers(url: str, pool: Database, connection: Connection) -> None:
+    async with worker(url), worker(url):
+        made = await handlers.two_at_a_time.enqueue_many([{"number": n} for n in range(40)])
+        for job in made:
+            await state_of(pool, job.id, is_over)
+    rows = await connection.fetch("select state, attempt, (result #>> '{}')::int as running from escala.finished_job")
+    assert {(row["state"], row["attempt"]) for row in rows} == {("succeeded", 1)}
+    assert max(row["running"] for row in rows) == 2
+
+
+async def test_a_rate_over_all_workers(url: str, pool: Database) -> None:
+    async with worker(url), worker(url):
+        made = await handlers.five_a_second.enqueue_many([{"number": n} for n in range(9)])
+        times = sorted([(await state_of(pool, job.id, is_over)).result for job in made])
+    assert times[-1] - times[0] >= 0.7  # five at once, then one each 200 ms
+
+
+async def test_a_tick_that_was_missed(url: str, pool: Database, connection: Connection) -> None:
+    """Two workers begin after it: its job is made once. A task that is new waits for its next tick."""
+    async with worker(url):
+
+        async def is_followed() -> bool:
+            return bool(await connection.fetchval("select count(*) from escala.cron"))
+
+        await eventually(is_followed, "the task is followed")
+    assert await connection.fetchval("select count(*) from escala.finished_job") == 0
+    await connection.execute("update escala.cron set last_tick = now() - interval '3 years'")
+    async with worker(url), worker(url):
+
+        async def has_run() -> bool:
+            return bool(await connection.fetchval("select count(*) from escala.finished_job"))
+
+        await eventually(has_run, "the missed tick is made up for")
+        assert (await finished(pool, handlers.double, number=1)).result == 2
+    rows = await connection.fetch("select task from escala.finished_job where task = $1", handlers.at_new_year.name)
+    assert len(rows) == 1
+
+
 @pytest.mark.parametrize("how", ["exit", "kill"])
 async def test_a_job_that_ends_its_own_process(url: str, pool: Database, how: str) -> None:
     """Only it is charged, and after three processes it is set aside. The pool goes on."""

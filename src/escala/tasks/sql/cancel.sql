@@ -10,9 +10,9 @@ with target as (
 ), recorded as (
     insert into escala.finished_job
         (id, task, queue, rank, arguments, state, attempt, failures, crashes, retries, message, error, enqueued_at,
-         started_at, subject, trace, keep, delete_at)
+         started_at, subject, trace, limit_key, limit_most, keep, delete_at)
     select id, task, queue, rank, arguments, 'cancelled', attempt, failures, crashes, retries, message,
-        'it was cancelled before it ran', enqueued_at, started_at, subject, trace, keep, now() + keep
+        'it was cancelled before it ran', enqueued_at, started_at, subject, trace, limit_key, limit_most, keep, now() + keep
     from taken
     returning id
 )

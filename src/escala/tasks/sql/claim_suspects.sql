@@ -16,7 +16,8 @@ with alive as (
 )
 update escala.job as job
 set state = 'running', owner = $1, attempt = attempt + 1, started_at = now(), progress = 0, message = '',
-    alone = true, cancelled = false
+    alone = true, cancelled = false, admitted = false
 where job.id = any(array(select id from due))  -- as an array: however many, by the index
 returning job.id, job.task, job.arguments::text, job.attempt, job.failures, job.retries, job.trace,
-    job.expires_at <= now() as expired, job.queue, job.rank, job.run_at, job.seq
+    job.expires_at <= now() as expired, job.queue, job.rank, job.run_at, job.seq,
+    job.limit_key, job.limit_most, job.paid

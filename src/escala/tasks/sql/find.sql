@@ -1,5 +1,5 @@
 select id, task, queue, -rank as priority, arguments,
-       case state when 'suspect' then 'waiting' else state end as state, attempt, progress, message,
+       case when state in ('suspect', 'blocked') then 'waiting' else state end as state, attempt, progress, message,
        null::json as result, error, enqueued_at, started_at, null::timestamptz as finished_at,
        array[]::text[] as files, subject, run_at
 from escala.job where id = $1

@@ -16,9 +16,9 @@ with lost as (
 ), recorded as (
     insert into escala.finished_job
         (id, task, queue, rank, arguments, state, attempt, failures, crashes, retries, message, error, enqueued_at,
-         started_at, subject, trace, keep, delete_at)
+         started_at, subject, trace, limit_key, limit_most, keep, delete_at)
     select id, task, queue, rank, arguments, 'failed', attempt, failures, $2, retries, message,
-        'set aside: it ended ' || $2 || ' processes that ran nothing else', enqueued_at, started_at, subject, trace,
+        'set aside: it ended ' || $2 || ' processes that ran nothing else', enqueued_at, started_at, subject, trace, limit_key, limit_most,
         keep, now() + keep
     from poison
     returning id

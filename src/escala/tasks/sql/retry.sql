@@ -3,8 +3,8 @@ with finished as (
     delete from escala.finished_job where id = $1 and state in ('failed', 'cancelled') returning *
 ), added as (
     insert into escala.job
-        (id, task, queue, rank, arguments, retries, attempt, error, enqueued_at, keep, subject, trace)
-    select id, task, queue, rank, arguments, retries, attempt, error, enqueued_at, keep, subject, trace from finished
+        (id, task, queue, rank, arguments, retries, attempt, error, enqueued_at, keep, subject, trace, limit_key, limit_most)
+    select id, task, queue, rank, arguments, retries, attempt, error, enqueued_at, keep, subject, trace, limit_key, limit_most from finished
     returning queue
 ), hurried as (
     update escala.job set state = 'waiting', run_at = now() where id = $1 and state = 'scheduled' returning queue

@@ -36,6 +36,10 @@ class Claimed(NamedTuple):
     rank: int
     run_at: datetime
     seq: int
+    limit_key: str | None = None
+    limit_most: int | None = None
+    paid: bool = False
+    """Whether it has waited for its turn already."""
 
     @property
     def mark(self) -> Mark:

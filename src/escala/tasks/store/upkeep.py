@@ -20,5 +20,6 @@ async def next_due(connection: Connection) -> float | None:
 
 
 async def prune(connection: Connection) -> bool:
-    """Delete finished jobs that were kept long enough; return whether there may be more."""
+    """Delete finished jobs that were kept long enough, and keys that are over; return whether there may be more."""
+    await connection.execute(statement("escala.tasks", "prune_unique"), PRUNED_AT_ONCE)
     return len(await connection.fetch(statement("escala.tasks", "prune"), PRUNED_AT_ONCE)) == PRUNED_AT_ONCE

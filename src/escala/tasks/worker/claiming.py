@@ -5,10 +5,12 @@ import contextlib
 import random
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from escala.database import Connection
 from escala.tasks.store import attempts as store
+from escala.tasks.store import limits
 from escala.tasks.store.attempts import BEGINNING, Claimed, Mark
 from escala.tasks.worker.link import Link
 
@@ -17,6 +19,10 @@ POLL_SECONDS = 1.0
 _MOST = 1000
 _FULL_SHARE = 20
 """At most one part in so many of the time goes into looking at a queue from its beginning."""
+
+
+RateOf = Callable[[str], tuple[int, float] | None]
+"""Returns the rate of a task: how many jobs begin in how many seconds."""
 
 
 class Takes(Protocol):
@@ -47,12 +53,13 @@ class Claimer:
     claim looks at the whole queue: for jobs of a higher priority, and those that were committed late.
     """
 
-    def __init__(self, link: Link, queues: Mapping[str, float], taker: Takes) -> None:
+    def __init__(self, link: Link, queues: Mapping[str, float], taker: Takes, rate_of: RateOf) -> None:
         self.reached_at = time.monotonic()
         """time.monotonic() of the latest claim."""
         self._link = link
         self._queues = dict(queues)
         self._taker = taker
+        self._rate_of = rate_of
         self._marks: dict[str, Mark] = dict.fromkeys(queues, BEGINNING)
         self._full_at = 0.0
         self._wake = asyncio.Event()
@@ -91,10 +98,10 @@ class Claimer:
         async with self._claiming:
             room = self._taker.room_alone
             if room > 0 and not self._closed:
+                owner = self._taker.owner
                 async with self._link.use() as connection:
-                    self._taker.take_alone(
-                        await store.claim_suspects(connection, self._taker.owner, list(self._queues), room)
-                    )
+                    found = await store.claim_suspects(connection, owner, list(self._queues), room)
+                    self._taker.take_alone(await self._admitted(connection, owner, found))
         await _wait(self._wake_alone, POLL_SECONDS)
         return 0.0
 
@@ -106,18 +113,44 @@ class Claimer:
             began = time.monotonic()
             is_full = began >= self._full_at
             turns = [(queue, BEGINNING if is_full else self._marks[queue]) for queue in self._order()]
+            owner = self._taker.owner
             async with self._link.use() as connection:
-                found = await store.claim(connection, self._taker.owner, turns, most)
+                found = await store.claim(connection, owner, turns, most)
+                admitted = await self._admitted(connection, owner, found)
             self.reached_at = ended = time.monotonic()
             if is_full:
                 self._full_at = ended + _FULL_SHARE * (ended - began)
                 self._marks = dict.fromkeys(self._queues, BEGINNING)
             for job in found:
                 self._marks[job.queue] = max(self._marks[job.queue], job.mark)
-            self._taker.take(found)
+            self._taker.take(admitted)
         if len(found) == most:
             return 0.0
         return POLL_SECONDS if is_full else max(0.0, self._full_at - ended)
+
+    async def _admitted(self, connection: Connection, owner: uuid.UUID, jobs: list[Claimed]) -> list[Claimed]:
+        """Return those jobs that may begin. Those over a limit of their task wait again."""
+        by_task: dict[str, list[Claimed]] = {}
+        by_key: dict[str, list[Claimed]] = {}
+        for job in jobs:
+            if not job.paid and self._rate_of(job.task) is not None:
+                by_task.setdefault(job.task, []).append(job)
+            elif job.limit_key is not None:
+                by_key.setdefault(job.limit_key, []).append(job)
+        if not by_task and not by_key:
+            return jobs
+        refused: set[uuid.UUID] = set()
+        for task, some in by_task.items():
+            rate = self._rate_of(task)
+            assert rate is not None
+            begin = await limits.take_turns(connection, owner, task, rate, some)
+            refused |= {job.id for job in some} - begin
+            for job in some:
+                if job.id in begin and job.limit_key is not None:
+                    by_key.setdefault(job.limit_key, []).append(job)
+        for key, some in sorted(by_key.items()):
+            refused |= {job.id for job in some} - await limits.admit(connection, owner, key, some)
+        return [job for job in jobs if job.id not in refused]
 
     def _order(self) -> list[str]:
         """Return the queues in a random order in which each comes first as often as its weight says."""

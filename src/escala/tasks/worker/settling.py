@@ -1,6 +1,7 @@
 """Writes the outcomes of attempts. Those that come while one write is under way go into the next one together."""
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections import deque
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from escala.tasks.store import attempts as store
+from escala.tasks.store import limits
 from escala.tasks.store.attempts import Again, Finished, Given
 from escala.tasks.store.workers import MOST_CRASHES
 from escala.tasks.worker.attempt import Attempt, Outcome
@@ -112,8 +114,16 @@ class Settler:
                 ours |= await store.again(connection, owner, again)
             if given:
                 ours |= await store.release(connection, owner, given)
+        await self._unblock({attempt.job.limit_key for attempt, _ in part if attempt.job.id in ours})
         for attempt, outcome in part:
             self._count(attempt, outcome, ours=attempt.job.id in ours)
+
+    async def _unblock(self, keys: set[str | None]) -> None:
+        """Let jobs go on that waited for these. Where this fails, `Upkeep.unblock` does it a little later."""
+        with contextlib.suppress(*FAILURES):
+            for key in sorted(filter(None, keys)):
+                async with self._link.use() as connection:
+                    await limits.unblock(connection, key)
 
     async def _write_special(self, attempt: Attempt, outcome: Outcome) -> None:
         """Write an outcome that takes more than one statement."""
@@ -126,6 +136,7 @@ class Settler:
                 ours = bool(await store.finish(connection, owner, [_finished(attempt, outcome)]))
                 if ours and outcome.files:
                     await store.add_files(connection, job.id, outcome.files)
+        await self._unblock({job.limit_key})
         self._count(attempt, outcome, ours=ours)
 
     def _count(self, attempt: Attempt, outcome: Outcome, *, ours: bool) -> None:

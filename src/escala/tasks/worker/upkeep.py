@@ -3,13 +3,14 @@
 import asyncio
 import logging
 
-from escala.tasks.store import upkeep, workers
+from escala.tasks.store import limits, upkeep, workers
 from escala.tasks.worker.link import Link
 
 log = logging.getLogger("escala.worker")
 
 STAGE_SECONDS = 1.0
 RESCUE_SECONDS = 2.0
+UNBLOCK_SECONDS = 2.0
 PRUNE_SECONDS = 60.0
 _PRUNE_PAUSE = 0.2
 """Between two batches, so that other work comes in between."""
@@ -45,6 +46,13 @@ class Upkeep:
             rescued = await workers.rescue_expired(connection)
         report(rescued)
         return RESCUE_SECONDS
+
+    async def unblock(self) -> float:
+        """Let jobs go on that wait for others of their key, wherever that was not done when those ended."""
+        async with self._link.use() as connection:
+            for key in await limits.blocked_keys(connection):
+                await limits.unblock(connection, key)
+        return UNBLOCK_SECONDS
 
     async def prune(self) -> float:
         """Delete old finished jobs, a batch at a time."""

@@ -26,6 +26,7 @@ from escala.tasks.worker.link import FAILURES, Link
 from escala.tasks.worker.listening import Listener
 from escala.tasks.worker.rate import Rate
 from escala.tasks.worker.settling import Settler
+from escala.tasks.worker.ticking import Ticker
 from escala.tasks.worker.upkeep import Upkeep
 
 log = logging.getLogger("escala.worker")
@@ -81,9 +82,10 @@ class Worker:
         self._links = [Link(url, f"{name} {duty}") for duty in ("claims", "outcomes", "lease", "upkeep", "listens")]
         claims, outcomes, lease, upkeep, listens = self._links
         self._lease = Lease(lease, node=node, replica=replica, queues=list(weights))
-        self._claimer = Claimer(claims, weights, self)
+        self._claimer = Claimer(claims, weights, self, self._rate_of)
         self._settler = Settler(outcomes)
         self._upkeep = Upkeep(upkeep)
+        self._ticker = Ticker(upkeep, tasks.values())
         self._handlers = Handlers(context, self._done)
         self._pool = HandlerPool(module, root, processors(), self._done)
         self._alone: set[Attempt] = set()
@@ -132,6 +134,8 @@ class Worker:
             self._loop("schedule", 1.0, self._upkeep.stage),
             self._loop("rescue", 2.0, self._upkeep.rescue),
             self._loop("pruning", 60.0, self._upkeep.prune),
+            self._loop("blocked jobs", 1.0, self._upkeep.unblock),
+            self._loop("cron", 1.0, self._ticker.tick),
             BackgroundLoop("listener", self._listener.listen, fatal=True),
             BackgroundLoop("watch", self._watch, fatal=True),
             BackgroundLoop("idle processes", self._end_idle, fatal=True),
@@ -207,6 +211,10 @@ class Worker:
         """Take jobs that are to run in processes of their own."""
         attempts = [attempt for job in jobs if (attempt := self._attempt(job)) is not None]
         self._begin_alone(attempts)
+
+    def _rate_of(self, task: str) -> tuple[int, float] | None:
+        found = self.task_named(task)
+        return found.limits.rate if found is not None else None
 
     # How attempts begin and end.
 

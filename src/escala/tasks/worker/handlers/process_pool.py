@@ -20,6 +20,8 @@ from escala.tasks.worker.handlers import wire
 log = logging.getLogger("escala.worker")
 
 _READY_SECONDS = 60.0
+_END_SECONDS = 0.5
+"""How long a process has to end when its socket is closed."""
 _IDLE_SECONDS = 30.0
 """An idle process ends after this time."""
 
@@ -33,8 +35,13 @@ class _Process:
     idle_since: float = field(default_factory=time.monotonic)
 
     async def end(self) -> int:
-        """Kill it, and return its exit code."""
+        """Let it end, or kill it if it does not, and return its exit code."""
         self.writer.close()
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                return await self.process.wait()
+        except TimeoutError:
+            pass
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         return await self.process.wait()

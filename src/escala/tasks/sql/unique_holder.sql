@@ -1,0 +1,2 @@
+-- $1 key
+select job from escala.unique_job where key = $1
