@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar
 
+import asyncpg
+import asyncpg.pool
+
 from escala import database
-from escala.database import Connection
 from escala.http.request_context import subject_of_request, trace_of_request
-from escala.tasks import enqueuing
+from escala.tasks import enqueuing, foreign
 from escala.tasks.context import current_job
 from escala.tasks.ids import new_id
 from escala.tasks.job import Job
@@ -51,7 +53,15 @@ class Options:
     queue: str = ""
     expires: float | None = None
     keep: float = 7 * 86400.0
-    connection: Connection | None = None
+    connection: Any = None
+
+
+def _is_asyncpg(connection: Any) -> bool:
+    return isinstance(connection, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy)
+
+
+def _jobs(rows: Iterable[NewJob]) -> list[Job]:
+    return [Job(str(row.id), row.task) for row in rows]
 
 
 def priority_in_range(priority: int) -> int:
@@ -78,17 +88,8 @@ class Order(Generic[P, R]):
         database is connected, DatabaseUnavailable if PostgreSQL is unavailable, and PoolExhausted if no connection
         becomes free in time.
         """
-        text, arguments = self._task.arguments.encoded(args, kwargs)
-        row = self._row(text, arguments)
-        unique = self._task.limits.unique_key(arguments, text)
-        if unique is None:
-            [job] = await self._put([row])
-            return job
-        connection = self._options.connection
-        if connection is not None:
-            return await enqueuing.insert_unique(connection, row, unique, self._task.limits.unique_for)
-        async with database.connection() as lent:
-            return await enqueuing.insert_unique(lent, row, unique, self._task.limits.unique_for)
+        [job] = await self._put(*self._one(args, kwargs))
+        return job
 
     async def enqueue_many(self, calls: Iterable[Mapping[str, Any]], /) -> list[Job]:
         """Create a job for each call, given as a dict of its arguments, in one transaction; return the jobs.
@@ -97,20 +98,63 @@ class Order(Generic[P, R]):
         one, each in a transaction of its own.
         """
         if self._task.limits.unique is not None:
-            return [await self.enqueue(**call) for call in calls]  # type: ignore[call-arg]
-        encoded = self._task.arguments.encoded
-        return await self._put([self._row(*encoded((), call)) for call in calls])
+            return [(await self._put(*self._one((), call)))[0] for call in calls]
+        return await self._put(self._many(calls))
+
+    def enqueue_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Do what `enqueue` does, and wait for it: for plain code, as in Django or Flask.
+
+        With a `connection` of SQLAlchemy, psycopg or Django, the job belongs to its open transaction. Without one, the
+        database of `escala.running` is used. Raises CalledOnLoop on an event loop's thread, and what `enqueue` raises.
+        """
+        [job] = self._put_sync(*self._one(args, kwargs))
+        return job
+
+    def enqueue_many_sync(self, calls: Iterable[Mapping[str, Any]], /) -> list[Job]:
+        """Do what `enqueue_many` does, and wait for it."""
+        if self._task.limits.unique is not None:
+            return [self._put_sync(*self._one((), call))[0] for call in calls]
+        return self._put_sync(self._many(calls))
 
     def new_job(self) -> NewJob:
         """Return the row of a job of the task with the defaults of all arguments."""
         return self._row(*self._task.arguments.encoded((), {}))
 
-    async def _put(self, rows: list[NewJob]) -> list[Job]:
-        if self._options.connection is not None:
-            await enqueuing.insert(self._options.connection, rows)
-        else:
-            await enqueuing.enqueuer(database.slot.get()).put(rows)
-        return [Job(str(row.id), row.task) for row in rows]
+    def _one(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[NewJob], str | None]:
+        """Return the row of a call, and the key of which only one job is made."""
+        text, arguments = self._task.arguments.encoded(args, kwargs)
+        return [self._row(text, arguments)], self._task.limits.unique_key(arguments, text)
+
+    def _many(self, calls: Iterable[Mapping[str, Any]]) -> list[NewJob]:
+        encoded = self._task.arguments.encoded
+        return [self._row(*encoded((), call)) for call in calls]
+
+    async def _put(self, rows: list[NewJob], unique: str | None = None) -> list[Job]:
+        connection, seconds = self._options.connection, self._task.limits.unique_for
+        if connection is None:
+            if unique is None:
+                await enqueuing.enqueuer(database.slot.get()).put(rows)
+                return _jobs(rows)
+            async with database.connection() as lent:
+                return [await enqueuing.insert_unique(lent, rows[0], unique, seconds)]
+        if _is_asyncpg(connection):
+            if unique is not None:
+                return [await enqueuing.insert_unique(connection, rows[0], unique, seconds)]
+            await enqueuing.insert(connection, rows)
+            return _jobs(rows)
+        if not foreign.is_async(connection):
+            raise TypeError(f"a {type(connection).__qualname__} is not async; use enqueue_sync")
+        return await foreign.run_async(connection, foreign.steps(rows, unique, seconds))
+
+    def _put_sync(self, rows: list[NewJob], unique: str | None = None) -> list[Job]:
+        connection = self._options.connection
+        if connection is None:
+            from escala.cache.system import wait_in_thread  # it takes memory, which async apps without a cache save
+
+            return wait_in_thread(self._put(rows, unique), "enqueue_sync")
+        if _is_asyncpg(connection) or foreign.is_async(connection):
+            raise TypeError(f"a {type(connection).__qualname__} is async; use enqueue")
+        return foreign.run_sync(connection, foreign.steps(rows, unique, self._task.limits.unique_for))
 
     def _row(self, text: str, arguments: Mapping[str, Any]) -> NewJob:
         options, task = self._options, self._task
@@ -141,7 +185,7 @@ def changed(
     priority: int | None,
     queue: str | None,
     expires: str | None,
-    connection: Connection | None,
+    connection: Any,
 ) -> Options:
     """Return options with those replaced that are given. Raises ValueError for one that is not possible."""
     if at is not None and after is not None:

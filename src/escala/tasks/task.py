@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from escala.database import Connection
 from escala.tasks import retries as retrying
 from escala.tasks.arguments import Arguments
 from escala.tasks.context import JobContext
@@ -83,6 +82,17 @@ class Task(Generic[P, R]):
         """
         return await self._order.enqueue_many(calls)
 
+    def enqueue_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Do what `enqueue` does, and wait for it: for plain code, as in Django or Flask.
+
+        Raises CalledOnLoop on an event loop's thread, and what `enqueue` raises.
+        """
+        return self._order.enqueue_sync(*args, **kwargs)
+
+    def enqueue_many_sync(self, calls: Iterable[Mapping[str, Any]], /) -> list[Job]:
+        """Do what `enqueue_many` does, and wait for it."""
+        return self._order.enqueue_many_sync(calls)
+
     def new_job(self) -> NewJob:
         """Return the row of a job with all defaults, for a tick of its cron."""
         return self._order.new_job()
@@ -95,7 +105,7 @@ class Task(Generic[P, R]):
         priority: int | None = None,
         queue: str | None = None,
         expires: str | None = None,
-        connection: Connection | None = None,
+        connection: Any = None,
     ) -> Order[P, R]:
         """Return the task with other options: ``await report.with_options(after="10m").enqueue(month=1)``.
 
@@ -104,7 +114,8 @@ class Task(Generic[P, R]):
         priority: jobs of a higher priority run before others of their queue; the default is the task's.
         queue: another queue than the task's. A worker must serve it.
         expires: a job that has not begun so long after it was due is not run any more; it fails.
-        connection: a connection of asyncpg. The job exists exactly if its open transaction is committed.
+        connection: the job exists exactly if its open transaction is committed. A connection of asyncpg, a connection
+            or session of SQLAlchemy, a connection of psycopg, or ``django.db.connection``.
 
         Raises ValueError for an option that is not possible.
         """
