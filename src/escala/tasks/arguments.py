@@ -29,6 +29,7 @@ def _load(kind: Any, value: Any) -> Any:
     raise TypeError(f"a {kind.__qualname__} cannot be made of JSON")
 
 
+_MISSING = object()
 _encoder = msgspec.json.Encoder(enc_hook=_dump)
 
 
@@ -46,6 +47,10 @@ class Arguments:
         if self.wants_job:
             others = [p for p in self._signature.parameters.values() if p.name != JOB_PARAMETER]
             self._signature = self._signature.replace(parameters=others)
+        self._defaults = {
+            p.name: _MISSING if p.default is p.empty else p.default for p in self._signature.parameters.values()
+        }
+        """The arguments in their order, with their defaults."""
         self._decoder: msgspec.json.Decoder[Any] | None = None
 
     def prepare(self) -> None:
@@ -82,21 +87,30 @@ class Arguments:
 
         Raises TaskArguments if they do not fit.
         """
+        arguments = self._bind(args, kwargs)
+        self.prepare()
+        try:
+            text = _encoder.encode(arguments)
+            kept = self._decode(text)
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, UnicodeError):
+            raise TaskArguments(self._task, self._fault(arguments)) from None
+        is_doubtful = b"\\u0000" in text or not all(equal(value, kept[name]) for name, value in arguments.items())
+        if is_doubtful and (fault := self._fault(arguments)) is not None:
+            raise TaskArguments(self._task, fault)
+        return text.decode(), arguments
+
+    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call by name, defaults too; raise TaskArguments if they do not fit."""
+        if not args and kwargs.keys() <= self._defaults.keys():  # faster than `Signature.bind`
+            arguments = {**self._defaults, **kwargs}
+            if not any(value is _MISSING for value in arguments.values()):
+                return arguments
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TaskArguments(self._task, str(error)) from None
         bound.apply_defaults()
-        self.prepare()
-        try:
-            text = _encoder.encode(bound.arguments)
-            kept = self._decode(text)
-        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, UnicodeError):
-            raise TaskArguments(self._task, self._fault(bound.arguments)) from None
-        is_doubtful = b"\\u0000" in text or not all(equal(value, kept[name]) for name, value in bound.arguments.items())
-        if is_doubtful and (fault := self._fault(bound.arguments)) is not None:
-            raise TaskArguments(self._task, fault)
-        return text.decode(), bound.arguments
+        return bound.arguments
 
     def with_job(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], job: JobContext) -> dict[str, Any]:
         """Return the arguments of a call by name, with the job's context. Raises TypeError if they do not fit."""
@@ -108,15 +122,14 @@ class Arguments:
         """Return the arguments of a job by name; raise TaskArguments if they do not fit the function."""
         self.prepare()
         try:
-            return self._decode(text.encode())
+            return self._decode(text)
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
             raise TaskArguments(self._task, _readable(error)) from None
 
-    def _decode(self, text: bytes) -> dict[str, Any]:
+    def _decode(self, text: bytes | str) -> dict[str, Any]:
         assert self._decoder is not None
         made = self._decoder.decode(text)
-        found = {name: getattr(made, name) for name in self._names}
-        return {name: value for name, value in found.items() if value is not msgspec.UNSET}
+        return {name: value for name in self._names if (value := getattr(made, name)) is not msgspec.UNSET}
 
     def _fault(self, arguments: Mapping[str, Any]) -> Any:
         """Return which argument cannot be kept, and why; None if none is at fault."""

@@ -1,13 +1,18 @@
 """What a handler knows of the job that it runs."""
 
 import logging
+import uuid
 from collections.abc import MutableMapping
 from contextvars import ContextVar
+from functools import cached_property
 from typing import Any
 
 from escala.units import parse_duration
 
 log = logging.getLogger("escala.job")
+
+
+NOTHING_REPORTED: tuple[float, str] = (0.0, "")
 
 
 class JobContext:
@@ -16,22 +21,29 @@ class JobContext:
     Its methods may be called from any thread.
     """
 
-    def __init__(self, job: str, task: str, attempt: int, trace: str | None = None) -> None:
-        self.id = job
+    def __init__(self, job: str | uuid.UUID, task: str, attempt: int, trace: str | None = None) -> None:
+        self._job = job
         self.task = task
         self.attempt = attempt
         """1 for the first attempt; also counts attempts that ended with their worker."""
         self.trace = trace
         """The traceparent (W3C Trace Context) of the request that enqueued the job; None without one."""
-        self.log: logging.LoggerAdapter[logging.Logger] = _JobLog(log, {"job": job, "task": task, "attempt": attempt})
-        """A logger whose lines begin with the job's task and id."""
-        self.reported: tuple[float, str] = (0.0, "")
+        self.reported = NOTHING_REPORTED
         """The latest progress and message."""
         self.cancelled = False
         """Whether the handler is to stop: its job was cancelled, its time is over, or its worker stops.
 
         An async handler is cancelled. A plain one has to look here.
         """
+
+    @property
+    def id(self) -> str:
+        return str(self._job)
+
+    @cached_property
+    def log(self) -> "logging.LoggerAdapter[logging.Logger]":
+        """A logger whose lines begin with the job's task and id."""
+        return _JobLog(log, {"job": self.id, "task": self.task, "attempt": self.attempt})
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Report progress: a fraction from 0 to 1, which is clamped, and a message for people.

@@ -9,6 +9,7 @@ insert into escala.finished_job
     (id, task, queue, rank, arguments, state, attempt, failures, crashes, retries, message, result, error, enqueued_at,
      started_at, subject, trace, limit_key, limit_most, keep, delete_at)
 select id, task, queue, rank, arguments, outcome, attempt, failures + (outcome = 'failed')::integer, crashes, retries,
-    last_message, result::json, coalesce(fault, error), enqueued_at, started_at, subject, trace, limit_key, limit_most, keep, now() + keep
+    last_message, result::json, coalesce(fault, error), enqueued_at, started_at, subject, trace, limit_key, limit_most,
+    keep, now() + keep
 from done
 returning id

@@ -3,6 +3,7 @@
 import asyncio
 import traceback
 import uuid
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -50,11 +51,16 @@ class Outcome(msgspec.Struct, frozen=True):
 class Attempt:
     """A claimed job. `began`, `interrupted` and `runner` change while it runs."""
 
+    __slots__ = (
+        *("began", "context", "interrupt_arrived", "interrupted", "interrupted_at"),
+        *("job", "owner", "reported", "runner", "settled", "task"),
+    )
+
     def __init__(self, job: Claimed, task: Task[..., Any], owner: uuid.UUID) -> None:
         self.job = job
         self.task = task
         self.owner = owner
-        self.context = JobContext(str(job.id), task.name, job.attempt, job.trace)
+        self.context = JobContext(job.id, task.name, job.attempt, job.trace)
         self.began: float | None = None
         """time.monotonic() when the handler was called; None before."""
         self.interrupted: Reason | None = None
@@ -77,6 +83,10 @@ class Attempt:
         if self.task.arguments.wants_job:
             found["job"] = self.context
         return found
+
+
+Done: TypeAlias = Callable[[Sequence[tuple[Attempt, Outcome]]], None]
+"""Takes outcomes of attempts on the worker's own event loop."""
 
 
 def succeeded(attempt: Attempt, value: Any) -> Outcome:

@@ -122,7 +122,8 @@ class Claimer:
                 self._full_at = ended + _FULL_SHARE * (ended - began)
                 self._marks = dict.fromkeys(self._queues, BEGINNING)
             for job in found:
-                self._marks[job.queue] = max(self._marks[job.queue], job.mark)
+                if (job.rank, job.run_at, job.seq) > self._marks[job.queue]:
+                    self._marks[job.queue] = job.mark
             self._taker.take(admitted)
         if len(found) == most:
             return 0.0

@@ -11,8 +11,8 @@ class Rate:
         self._since = time.monotonic()
         self._ended = 0
 
-    def count(self) -> None:
-        self._ended += 1
+    def count(self, ended: int) -> None:
+        self._ended += ended
         now = time.monotonic()
         passed = now - self._since
         if passed >= _SPAN:

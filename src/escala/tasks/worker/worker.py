@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -253,15 +253,16 @@ class Worker:
         self._alone.update(attempts)
         self._pool.start(attempts)
 
-    def _done(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Take the outcome of a handler that has ended."""
-        self._rate.count()
-        if attempt in self._alone:
-            self._alone.discard(attempt)
-            self._claimer.wake_alone()
-        self.abandoned.discard(attempt)
-        if not attempt.settled:
-            self._settle(attempt, outcome)
+    def _done(self, ended: Sequence[tuple[Attempt, Outcome]]) -> None:
+        """Take the outcomes of handlers that have ended."""
+        self._rate.count(len(ended))
+        for attempt, outcome in ended:
+            if attempt in self._alone:
+                self._alone.discard(attempt)
+                self._claimer.wake_alone()
+            self.abandoned.discard(attempt)
+            if not attempt.settled:
+                self._settle(attempt, outcome)
         self._begin()
         self._claimer.wake()
 

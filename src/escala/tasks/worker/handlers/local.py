@@ -14,7 +14,9 @@ from escala.tasks.worker.handlers.threads import HandlerThreads
 class Handlers:
     """Runs async handlers on a loop of their own, and plain ones in threads. `done` is called on the caller's loop."""
 
-    def __init__(self, context: AbstractAsyncContextManager[Any], done: Callable[[Attempt, Outcome], None]) -> None:
+    def __init__(
+        self, context: AbstractAsyncContextManager[Any], done: Callable[[Sequence[tuple[Attempt, Outcome]]], None]
+    ) -> None:
         self._done = done
         self._outcomes: deque[tuple[Attempt, Outcome]] = deque()
         self._told = False
@@ -60,5 +62,5 @@ class Handlers:
 
     def _take(self) -> None:
         self._told = False
-        while self._outcomes:
-            self._done(*self._outcomes.popleft())
+        ended = [self._outcomes.popleft() for _ in range(len(self._outcomes))]
+        self._done(ended)

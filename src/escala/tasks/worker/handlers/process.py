@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Sequence
 
 from escala.connections import running
 from escala.environment import Environment
@@ -24,9 +25,10 @@ async def _serve(module: str, connected: socket.socket) -> None:
     reader, writer = await asyncio.open_connection(sock=connected)
     running_one: Attempt | None = None
 
-    def done(attempt: Attempt, outcome: Outcome) -> None:
+    def done(ended: Sequence[tuple[Attempt, Outcome]]) -> None:
         nonlocal running_one
         running_one = None
+        [(attempt, outcome)] = ended
         attempt.settled = True
         _report(attempt, writer)
         wire.send(writer, wire.Ended(outcome))

@@ -50,7 +50,9 @@ class _Process:
 class HandlerPool:
     """At most `size` processes, started when they are needed. `module` is what they load, `folder` its place."""
 
-    def __init__(self, module: str, folder: str, size: int, done: Callable[[Attempt, Outcome], None]) -> None:
+    def __init__(
+        self, module: str, folder: str, size: int, done: Callable[[Sequence[tuple[Attempt, Outcome]]], None]
+    ) -> None:
         self._command = (sys.executable, "-P", "-m", "escala.tasks.worker.handlers.process", module, folder)
         self._done = done
         self._free = asyncio.Semaphore(size)
@@ -117,7 +119,7 @@ class HandlerPool:
         except (OSError, ProcessFailed) as error:
             log.warning("%s: %s", attempt, error)
             outcome = Outcome("again", error=str(error), pause=5.0)
-        self._done(attempt, outcome)
+        self._done([(attempt, outcome)])
 
     async def _outcome(self, attempt: Attempt) -> Outcome:
         process = self._take_idle() or await self._begin()
