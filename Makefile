@@ -24,7 +24,7 @@ test: $(VENV)/.dev ## run the tests on the real engines
 chaos: $(VENV)/.dev ## the long forms of the tests that kill, harass and replace under load (about 7 minutes)
 	@CHAOS=1 CHAOS_KILLS=16 SLOW_CONNECTIONS=1000 $(BIN)/python -m pytest tests/laboratory/test_kill.py \
 		tests/gateway/test_hostile.py tests/supervisor/test_signals.py tests/supervisor/changes/test_end_to_end.py \
-		tests/cache/test_processes.py
+		tests/cache/test_processes.py tests/tasks/worker/test_deaths.py
 
 check: $(VENV)/.dev ## formatting, lint and types
 	@$(BIN)/ruff format --check .
@@ -35,13 +35,14 @@ format: $(VENV)/.dev ## format and mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.bench ## measure start-up and memory, gateway, cache and laboratory against their peers, scaling, failures
+bench: $(VENV)/.bench ## measure start-up and memory, gateway, cache, jobs and laboratory against their peers, scaling, failures
 	@$(BIN)/python -m benchmarks.footprint
 	@$(BIN)/python -m benchmarks.gateway
 	@$(BIN)/python -m benchmarks.failover
 	@$(BIN)/python -m benchmarks.scaling
 	@$(BIN)/python -m benchmarks.hostile
 	@$(BIN)/python -m benchmarks.cache
+	@$(BIN)/python -m benchmarks.jobs
 	@$(BIN)/python -m benchmarks.system
 
 clean: ## remove the virtual environment and caches (data of the demo stays)

@@ -146,7 +146,7 @@ def _children(pid: int) -> list[psutil.Process]:
     return []
 
 
-async def _spread(send: Send, count: int, callers: int) -> float:
+async def spread(send: Send, count: int, callers: int) -> float:
     """Return the seconds for `count` calls by so many tasks."""
     numbers = iter(range(count))
 
@@ -172,7 +172,7 @@ def _spread_threads(send: SendPlain, count: int, callers: int) -> float:
         return time.perf_counter() - began
 
 
-async def _ticks(due: Iterable[float]) -> AsyncIterator[float]:
+async def ticks(due: Iterable[float]) -> AsyncIterator[float]:
     """Yield the wall clock's time at each of these times of the monotonic clock, or at once if it has passed."""
     for when in due:
         await asyncio.sleep(max(0.0, when - time.monotonic()))
@@ -180,11 +180,11 @@ async def _ticks(due: Iterable[float]) -> AsyncIterator[float]:
 
 
 async def _send_plainly(send: Callable[[float], object], due: Iterable[float]) -> None:
-    async for sent in _ticks(due):
+    async for sent in ticks(due):
         send(sent)
 
 
-async def _timed(awaitable: Awaitable[object]) -> float:
+async def timed(awaitable: Awaitable[object]) -> float:
     began = time.perf_counter()
     await awaitable
     return time.perf_counter() - began
@@ -242,16 +242,16 @@ class Pgqueuer(PostgresPeer):
 
     async def _enqueue(self, count: int, callers: int) -> float:
         async with self._pool(min(callers, CONNECTIONS)) as queries:
-            return await _spread(lambda number: queries.enqueue("noop", b"%d" % number), count, callers)
+            return await spread(lambda number: queries.enqueue("noop", b"%d" % number), count, callers)
 
     async def enqueue_bulk(self, count: int) -> float:
         payloads: list[bytes | None] = [b"%d" % number for number in range(count)]
         async with self._pool(1) as queries:
-            return await _timed(queries.enqueue(["noop"] * count, payloads, [0] * count))
+            return await timed(queries.enqueue(["noop"] * count, payloads, [0] * count))
 
     async def _send_lags(self, due: Iterable[float]) -> None:
         async with self._pool(1) as queries:
-            async for sent in _ticks(due):
+            async for sent in ticks(due):
                 await queries.enqueue("lag", repr(sent).encode())
 
     def _commands(self, processes: int) -> list[list[str]]:
@@ -290,17 +290,17 @@ class Procrastinate(PostgresPeer):
     async def _enqueue(self, count: int, callers: int) -> float:
         async with self._app(min(callers, CONNECTIONS)) as app:
             task = app.tasks["noop"]
-            return await _spread(lambda number: task.defer_async(number=number), count, callers)
+            return await spread(lambda number: task.defer_async(number=number), count, callers)
 
     async def enqueue_bulk(self, count: int) -> float:
         arguments = [{"number": number} for number in range(count)]
         async with self._app(1) as app:
-            return await _timed(app.tasks["noop"].batch_defer_async(*arguments))
+            return await timed(app.tasks["noop"].batch_defer_async(*arguments))
 
     async def _send_lags(self, due: Iterable[float]) -> None:
         async with self._app(1) as app:
             task = app.tasks["lag"]
-            async for sent in _ticks(due):
+            async for sent in ticks(due):
                 await task.defer_async(sent=sent)
 
     def _commands(self, processes: int) -> list[list[str]]:
@@ -348,12 +348,12 @@ class Taskiq(ValkeyPeer):
     async def _enqueue(self, count: int, callers: int) -> float:
         async with self._open() as broker:
             task = broker.find_task("noop")
-            return await _spread(task.kiq, count, callers)
+            return await spread(task.kiq, count, callers)
 
     async def _send_lags(self, due: Iterable[float]) -> None:
         async with self._open() as broker:
             task = broker.find_task("lag")
-            async for sent in _ticks(due):
+            async for sent in ticks(due):
                 await task.kiq(sent)
 
     def _commands(self, processes: int) -> list[list[str]]:
@@ -442,13 +442,13 @@ class Arq(ValkeyPeer):
 
     async def _enqueue(self, count: int, callers: int) -> float:
         async with self._pool() as pool:
-            seconds = await _spread(lambda number: pool.enqueue_job("noop", number), count, callers)
+            seconds = await spread(lambda number: pool.enqueue_job("noop", number), count, callers)
         self._sent += count
         return seconds
 
     async def _send_lags(self, due: Iterable[float]) -> None:
         async with self._pool() as pool:
-            async for sent in _ticks(due):
+            async for sent in ticks(due):
                 await pool.enqueue_job("lag", sent)
                 self._sent += 1
 

@@ -29,7 +29,6 @@ def _load(kind: Any, value: Any) -> Any:
     raise TypeError(f"a {kind.__qualname__} cannot be made of JSON")
 
 
-_MISSING = object()
 _encoder = msgspec.json.Encoder(enc_hook=_dump)
 
 
@@ -47,10 +46,9 @@ class Arguments:
         if self.wants_job:
             others = [p for p in self._signature.parameters.values() if p.name != JOB_PARAMETER]
             self._signature = self._signature.replace(parameters=others)
-        self._defaults = {
-            p.name: _MISSING if p.default is p.empty else p.default for p in self._signature.parameters.values()
-        }
-        """The arguments in their order, with their defaults."""
+        self._defaults = {p.name: p.default for p in self._signature.parameters.values()}
+        """The arguments in their order, with their defaults, if they have one."""
+        self._required = frozenset(self.required)
         self._decoder: msgspec.json.Decoder[Any] | None = None
 
     def prepare(self) -> None:
@@ -101,10 +99,8 @@ class Arguments:
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a call by name, defaults too; raise TaskArguments if they do not fit."""
-        if not args and kwargs.keys() <= self._defaults.keys():  # faster than `Signature.bind`
-            arguments = {**self._defaults, **kwargs}
-            if not any(value is _MISSING for value in arguments.values()):
-                return arguments
+        if not args and self._required <= kwargs.keys() <= self._defaults.keys():  # faster than `Signature.bind`
+            return {**self._defaults, **kwargs}
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:

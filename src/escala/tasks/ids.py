@@ -15,7 +15,9 @@ class _Ids:
 
     def next(self) -> uuid.UUID:
         moment = time.time_ns() * _PER_MILLISECOND // 1_000_000
-        self._latest = moment = max(moment, self._latest + 1)
+        if moment <= self._latest:
+            moment = self._latest + 1
+        self._latest = moment
         milliseconds, fraction = divmod(moment, _PER_MILLISECOND)
         random = int.from_bytes(urandom(8)) >> (64 - _RANDOM_BITS)
         return uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0x2 << 62 | random)

@@ -118,16 +118,16 @@ class Order(Generic[P, R]):
 
     def new_job(self) -> NewJob:
         """Return the row of a job of the task with the defaults of all arguments."""
-        return self._row(*self._task.arguments.encoded((), {}))
+        return self._rows([self._task.arguments.encoded((), {})])[0]
 
     def _one(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[NewJob], str | None]:
         """Return the row of a call, and the key of which only one job is made."""
         text, arguments = self._task.arguments.encoded(args, kwargs)
-        return [self._row(text, arguments)], self._task.limits.unique_key(arguments, text)
+        return self._rows([(text, arguments)]), self._task.limits.unique_key(arguments, text)
 
     def _many(self, calls: Iterable[Mapping[str, Any]]) -> list[NewJob]:
         encoded = self._task.arguments.encoded
-        return [self._row(*encoded((), call)) for call in calls]
+        return self._rows(encoded((), call) for call in calls)
 
     async def _put(self, rows: list[NewJob], unique: str | None = None) -> list[Job]:
         connection, seconds = self._options.connection, self._task.limits.unique_for
@@ -156,25 +156,21 @@ class Order(Generic[P, R]):
             raise TypeError(f"a {type(connection).__qualname__} is async; use enqueue")
         return foreign.run_sync(connection, foreign.steps(rows, unique, self._task.limits.unique_for))
 
-    def _row(self, text: str, arguments: Mapping[str, Any]) -> NewJob:
-        options, task = self._options, self._task
-        job = current_job.get(None)
-        return NewJob(
-            new_id(),
-            task.name,
-            options.queue,
-            -options.priority,
-            text,
-            task.retries.most,
-            options.at,
-            options.after,
-            options.expires,
-            options.keep,
-            subject_of_request.get(),
-            job.trace if job is not None else trace_of_request.get(),
-            task.limits.key(arguments),
-            task.limits.concurrency,
-        )
+    def _rows(self, calls: Iterable[tuple[str, Mapping[str, Any]]]) -> list[NewJob]:
+        """Return the rows of calls, each given by its arguments as JSON and by name."""
+        task, options, job = self._task, self._options, current_job.get(None)
+        # The same for all calls, so looked up once.
+        name, queue, rank, retries = task.name, options.queue, -options.priority, task.retries.most
+        at, after, within, keep = options.at, options.after, options.expires, options.keep
+        subject, trace = subject_of_request.get(), job.trace if job is not None else trace_of_request.get()
+        key, most = task.limits.key, task.limits.concurrency
+        return [
+            NewJob(
+                *(new_id(), name, queue, rank, text, retries, at, after, within, keep, subject, trace),
+                *(key(arguments), most),
+            )
+            for text, arguments in calls
+        ]
 
 
 def changed(

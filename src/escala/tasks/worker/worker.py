@@ -98,6 +98,8 @@ class Worker:
                 "escala_cancelled": self._look_at,
             },
         )
+        self._busy = asyncio.Event()
+        """Set while attempts run."""
         self._any_ended = asyncio.Event()
         self._stopping = asyncio.Event()
         self._worn_out = ""
@@ -242,6 +244,7 @@ class Worker:
             attempt = self._ready.popleft()
             self.running[attempt.job.id] = attempt
             (alone if attempt.task.process else here).append(attempt)
+            self._busy.set()
         if here:
             self._handlers.start(here)
         if alone:
@@ -250,6 +253,7 @@ class Worker:
     def _begin_alone(self, attempts: list[Attempt]) -> None:
         for attempt in attempts:
             self.running[attempt.job.id] = attempt
+            self._busy.set()
         self._alone.update(attempts)
         self._pool.start(attempts)
 
@@ -294,6 +298,7 @@ class Worker:
 
     async def _watch(self) -> float:
         """Interrupt attempts whose time is over, and give up those that do not end."""
+        await self._busy.wait()
         now = time.monotonic()
         for attempt in list(self.running.values()):
             if attempt.interrupted is None:
@@ -301,6 +306,8 @@ class Worker:
                     self._interrupt(attempt, "timeout")
             elif attempt.interrupted != "cancelled" and now - attempt.interrupted_at > GRACE_SECONDS:
                 self._give_up(attempt)
+        if not self.running:
+            self._busy.clear()
         return WATCH_SECONDS
 
     def _give_up(self, attempt: Attempt) -> None:
