@@ -43,6 +43,7 @@
     ├── UnknownKey                  1
     ├── WorkerWornOut               1  a worker has no place left for a job
     └── TaskError                   1
+        ├── TaskClash
         ├── UnknownTask
         └── TaskArguments
 
@@ -441,6 +442,16 @@ class WorkerWornOut(EscalaError):
 
 class TaskError(EscalaError):
     """A task cannot be enqueued."""
+
+
+@dataclass(eq=False)
+class TaskClash(TaskError):
+    """two tasks are named {name!r}: {function} and {other_function} of the service {service}; rename one of them"""
+
+    name: str
+    function: str
+    other_function: str
+    service: str
 
 
 @dataclass(eq=False)

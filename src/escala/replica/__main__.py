@@ -8,7 +8,6 @@ import argparse
 import atexit
 import faulthandler
 import importlib
-import json
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
 import uvicorn
 
 from escala.errors import AppLoadError
@@ -65,8 +65,9 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the error output of this program
         sys.exit(EXIT_CANNOT_LOAD)
     if options.list:
-        listed = {name: task.queue for name, task in sorted(load_tasks(options.target).items())}
-        print(json.dumps(listed))  # noqa: T201 - the requested output
+        from escala.tasks.listing import listed  # not imported by replicas of plain apps
+
+        print(msgspec.json.encode(listed(load_tasks(options.target))).decode())  # noqa: T201 - the requested output
         return
     if options.check:
         return
@@ -176,7 +177,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--interface", choices=["auto", "asgi", "wsgi"], default="auto")
     parser.add_argument("--factory", action="store_true", help="the target is a function that returns the app")
     parser.add_argument("--access-log", action="store_true")
-    parser.add_argument("--list", action="store_true", help="print the tasks and their queues as JSON, then exit")
+    parser.add_argument(
+        "--list", action="store_true", help="print the tasks as JSON, with their queues and functions, then exit"
+    )
     parser.add_argument("--check", action="store_true", help="load the target, then exit")
     return parser
 

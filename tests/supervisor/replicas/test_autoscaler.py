@@ -78,7 +78,7 @@ class Queue:
         self.waiting = waiting
         self.forgotten: list[str] = []
 
-    async def of(self, target: str, spec: object) -> Counts:
+    async def of(self, target: str, queues: object, spec: object) -> Counts:
         return Counts(waiting=self.waiting, running=0, oldest_seconds=0.0)
 
     def forget(self, target: str) -> None:

@@ -4,8 +4,11 @@ import asyncio
 import uuid
 
 import asyncpg
+import pytest
 
 from escala.database import Connection, Database
+from escala.errors import TaskClash
+from escala.tasks.listing import ListedTask
 from escala.tasks.store import attempts, jobs, workers
 from tests.queue import new_worker
 from tests.support import eventually
@@ -127,3 +130,29 @@ async def test_many_rescuers_rescue_once(pool: Database, empty_queue: str) -> No
     assert sorted(job for each in rescued for job in each.again) == sorted(found)
     for each in rescuers:
         await each.close()
+
+
+async def test_two_tasks_of_one_name(connection: Connection) -> None:
+    """In two services: a worker does not begin. In one service it is a rollout."""
+
+    async def register(replica: str, function: str) -> None:
+        await workers.register(
+            connection,
+            uuid.uuid4(),
+            node="",
+            pid=1,
+            replica=replica,
+            queues=[],
+            tasks={"send": ListedTask("q", function)},
+        )
+
+    await register("mail/1", "a.send")
+    await register("mail/2", "b.send")
+    await register("post/1", "b.send")
+    await connection.execute("delete from escala.worker where replica = 'mail/2'")
+    with pytest.raises(TaskClash) as raised:
+        await register("fax/1", "c.send")
+    assert str(raised.value) in {
+        f"two tasks are named 'send': c.send and {function} of the service {service}; rename one of them"
+        for service, function in (("mail", "a.send"), ("post", "b.send"))
+    }

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,12 +20,14 @@ from escala.control.client import Client
 from escala.engines import Engine, haproxy, postgres_engine, valkey_engine
 from escala.engines.external import External
 from escala.engines.postgres import max_connections
-from escala.errors import ConfigError, EngineFailed, EscalaError
+from escala.errors import ConfigError, EngineFailed, EscalaError, TaskClash
 from escala.gateway.haproxy import certificates
 from escala.processes import ports
+from escala.processes.process import ProcessSpec
 from escala.project.project import Project
 from escala.supervisor.replicas.endpoints import NOWHERE, Endpoints
 from escala.supervisor.replicas.spec import environment_for, program_path, replica_name, replica_spec
+from escala.tasks.listing import ListedTask, require_one_function
 
 _IMPORT_SECONDS = 60.0
 
@@ -40,6 +43,7 @@ def check(file: File = None, settings: Settings = None) -> None:
             for problem in pool.map(lambda item: _load(project, *item), project.config.services.items())
             if problem
         ]
+    problems += _clashes(project)
     binary = haproxy.find(project.config.engines.haproxy.binary)
     try:
         certificates.require(project.root, project.config, binary)
@@ -67,14 +71,59 @@ def _runs(project: Project) -> bool:
     return True
 
 
-def _load(project: Project, name: str, service: ServiceSettings) -> str | None:
-    """Import a service's target as its replica would, in a separate process; return the problem, or None."""
+def _clashes(project: Project) -> list[str]:
+    """Return the tasks of which two services have different ones of the same name."""
+    found: dict[str, dict[str, ListedTask]] = {}
+    problems = []
+    for name, service in project.config.services.items():
+        if service.kind != "tasks":
+            continue
+        found[name] = mine = _tasks(project, name)
+        for other, theirs in found.items():
+            try:
+                require_one_function(mine, theirs, other)
+            except TaskClash as error:
+                problems.append(f"services.{name}.tasks: {error}")
+    return problems
+
+
+def _tasks(project: Project, name: str) -> dict[str, ListedTask]:
+    """Return the tasks of a worker, by name; none if they cannot be listed, which is told elsewhere."""
+    try:
+        done = _run(_spec(project, name), "--list")
+        return msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=dict[str, ListedTask])
+    except (EscalaError, subprocess.TimeoutExpired, OSError, IndexError, msgspec.MsgspecError):
+        return {}
+
+
+def _spec(project: Project, name: str) -> ProcessSpec:
+    """Return the command of a service's replica."""
     engines = {engine.name: engine.url for engine in _engines(project)}
     environment = environment_for(
         project, postgres=engines["postgres"], valkey=engines["valkey"], service=name, replica=replica_name(name, 1)
     )
+    return replica_spec(project, name, 1, NOWHERE, environment)
+
+
+def _run(spec: ProcessSpec, option: str) -> "subprocess.CompletedProcess[str]":
+    """Run the program of a replica with an option after which it ends."""
+    return subprocess.run(
+        [*spec.argv, option],
+        cwd=spec.cwd,
+        env=dict(spec.environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=_IMPORT_SECONDS,
+    )
+
+
+def _load(project: Project, name: str, service: ServiceSettings) -> str | None:
+    """Import a service's target as its replica would, in a separate process; return the problem, or None."""
     try:
-        spec = replica_spec(project, name, 1, NOWHERE, environment)
+        spec = _spec(project, name)
     except EscalaError as error:
         return str(error)
     if not spec.cwd.is_dir():
@@ -85,17 +134,7 @@ def _load(project: Project, name: str, service: ServiceSettings) -> str | None:
             return None
         return f"services.{name}.command: the program {program!r} was not found"
     try:
-        done = subprocess.run(
-            [*spec.argv, "--check"],
-            cwd=spec.cwd,
-            env=dict(spec.environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=_IMPORT_SECONDS,
-        )
+        done = _run(spec, "--check")
     except subprocess.TimeoutExpired:
         return f"services.{name}.{service.kind}: importing {service.target} took more than {_IMPORT_SECONDS:g} s"
     if done.returncode == 0:

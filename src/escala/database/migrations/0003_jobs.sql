@@ -61,6 +61,7 @@ create table escala.worker (
     pid         integer not null,
     replica     text not null,
     queues      text[] not null,
+    tasks       json not null default '{}',  -- by name, with the functions behind them
     started_at  timestamptz not null default now()
 ) with (fillfactor = 50);
 

@@ -89,7 +89,7 @@ class Autoscaler:
             elif name in self._changing:
                 self._changing.discard(name)
                 self._backlog.forget(service.target)
-            counts = await self._backlog.of(service.target, lambda: self._replicas.spec_of(name))
+            counts = await self._backlog.of(service.target, list(service.queues), lambda: self._replicas.spec_of(name))
             if counts is None:
                 return None
             active = counts.running + counts.waiting > 0

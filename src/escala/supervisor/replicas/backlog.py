@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
 import msgspec
@@ -13,6 +13,7 @@ from escala.database import Connection
 from escala.errors import EscalaError, ProcessFailed
 from escala.processes.capture import output_of
 from escala.processes.process import ProcessSpec
+from escala.tasks.listing import ListedTask
 from escala.tasks.store import jobs
 from escala.tasks.store.jobs import Counts
 
@@ -38,15 +39,15 @@ class Backlog:
         """Return the counts of all jobs; None if PostgreSQL does not answer."""
         return await self._ask(jobs.count)
 
-    async def of(self, target: str, spec: Callable[[], ProcessSpec]) -> Counts | None:
-        """Return the counts of a worker's jobs.
+    async def of(self, target: str, queues: Sequence[str], spec: Callable[[], ProcessSpec]) -> Counts | None:
+        """Return the counts of the jobs of a worker's queues; if none is named, of those of its tasks.
 
         Return None while its queues are not known yet, or if PostgreSQL does not answer. `spec` returns the command
         that starts its replicas.
         """
-        queues = self._queues.get(target)
-        if queues is not None:
-            return await self._ask(lambda connection: jobs.backlog(connection, queues))
+        known = queues or self._queues.get(target)
+        if known is not None:
+            return await self._ask(lambda connection: jobs.backlog(connection, known))
         if target not in self._listing and time.monotonic() >= self._not_before.get(target, 0.0):
             self._listing[target] = asyncio.create_task(self._list(target, spec), name=f"queues of {target}")
         return None
@@ -93,5 +94,6 @@ def _queues_in(lines: list[str], target: str) -> list[str]:
     """Return the queues of the last line that lists tasks. A module may print other lines when it is imported."""
     for line in reversed(lines):
         with contextlib.suppress(msgspec.MsgspecError):
-            return sorted(set(msgspec.json.decode(line, type=dict[str, str]).values()))
+            listed = msgspec.json.decode(line, type=dict[str, ListedTask])
+            return sorted({task.queue for task in listed.values()})
     raise ProcessFailed(target, "printed no list of tasks")

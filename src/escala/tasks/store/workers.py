@@ -1,11 +1,15 @@
 """The leases of worker processes, and the rescue of the jobs of those that died."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
+
+import msgspec
 
 from escala.database import Connection
 from escala.database.statements import statement
+from escala.tasks.listing import ListedTask, require_one_function
 
 LEASE_SECONDS = 10.0
 MOST_CRASHES = 3
@@ -24,9 +28,21 @@ def _sql(name: str) -> str:
 
 
 async def register(
-    connection: Connection, owner: uuid.UUID, *, node: str, pid: int, replica: str, queues: Sequence[str]
+    connection: Connection,
+    owner: uuid.UUID,
+    *,
+    node: str,
+    pid: int,
+    replica: str,
+    queues: Sequence[str],
+    tasks: Mapping[str, ListedTask] = MappingProxyType({}),
 ) -> None:
-    await connection.execute(_sql("register"), owner, LEASE_SECONDS, node, pid, replica, queues)
+    """Begin a lease. Raises TaskClash if a living worker of another service has another task of the same name."""
+    service = replica.partition("/")[0]
+    for other, theirs in await connection.fetch(_sql("others"), service):
+        require_one_function(tasks, msgspec.json.decode(theirs, type=dict[str, ListedTask]), other)
+    text = msgspec.json.encode(dict(tasks)).decode()
+    await connection.execute(_sql("register"), owner, LEASE_SECONDS, node, pid, replica, queues, text)
 
 
 async def renew(connection: Connection, owner: uuid.UUID) -> bool:

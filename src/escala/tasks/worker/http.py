@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import traceback
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,13 +18,14 @@ from escala.auth import Middleware
 from escala.connections import running
 from escala.database import Database
 from escala.environment import Environment
-from escala.errors import UnknownTask, WorkerWornOut
+from escala.errors import TaskClash, UnknownTask, WorkerWornOut
 from escala.http import problem, prometheus
 from escala.http.problem import Problem
 from escala.tasks.store import jobs
 from escala.tasks.task import Task
 from escala.tasks.worker.worker import Worker
 
+EXIT_CLASH = 2
 EXIT_BUG = 70
 EXIT_WORN_OUT = 75
 
@@ -112,6 +114,9 @@ def _end_loudly(work: "asyncio.Task[None]") -> None:
         return
     if isinstance(error, WorkerWornOut):
         os._exit(EXIT_WORN_OUT)  # it has said why
+    if isinstance(error, TaskClash):
+        print(f"error: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the error output of the replica's program
+        os._exit(EXIT_CLASH)
     traceback.print_exception(error)
     os._exit(EXIT_BUG)
 

@@ -3,8 +3,9 @@
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from escala.tasks.listing import ListedTask
 from escala.tasks.store import attempts as store
 from escala.tasks.store import workers
 from escala.tasks.store.attempts import Told
@@ -17,13 +18,16 @@ RENEW_SECONDS = 1.0
 class Lease:
     """`owner` names one lease. If it ends, for example because the process was stopped, the worker takes another."""
 
-    def __init__(self, link: Link, *, node: str, replica: str, queues: Sequence[str]) -> None:
+    def __init__(
+        self, link: Link, *, node: str, replica: str, queues: Sequence[str], tasks: Mapping[str, ListedTask]
+    ) -> None:
         self.owner = uuid.uuid4()
         self.renewed_at = time.monotonic()
         self._link = link
         self._node = node
         self._replica = replica
         self._queues = queues
+        self._tasks = tasks
 
     async def register(self) -> None:
         async with self._link.use() as connection:
@@ -34,6 +38,7 @@ class Lease:
                 pid=os.getpid(),
                 replica=self._replica,
                 queues=self._queues,
+                tasks=self._tasks,
             )
 
     async def renew(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from escala.background import BackgroundLoop
 from escala.errors import WorkerWornOut
+from escala.tasks.listing import listed
 from escala.tasks.store.attempts import Claimed
 from escala.tasks.task import Task
 from escala.tasks.worker.attempt import Attempt, Outcome, Reason, interrupted, unknown
@@ -81,7 +82,7 @@ class Worker:
         name = replica or "worker"
         self._links = [Link(url, f"{name} {duty}") for duty in ("claims", "outcomes", "lease", "upkeep", "listens")]
         claims, outcomes, lease, upkeep, listens = self._links
-        self._lease = Lease(lease, node=node, replica=replica, queues=list(weights))
+        self._lease = Lease(lease, node=node, replica=replica, queues=list(weights), tasks=listed(tasks))
         self._claimer = Claimer(claims, weights, self, self._rate_of)
         self._settler = Settler(outcomes)
         self._upkeep = Upkeep(upkeep)
@@ -124,7 +125,8 @@ class Worker:
     async def run(self) -> None:
         """Run until `drain` has finished, then give unfinished jobs back.
 
-        Raises WorkerWornOut if handlers that cannot be stopped have taken all places, or the event loop.
+        Raises TaskClash if another service has another task of the same name. Raises WorkerWornOut if handlers that
+        cannot be stopped have taken all places, or the event loop.
         """
         await self._handlers.open()
         settle = BackgroundLoop("outcomes", self._settler.write, fatal=True)
