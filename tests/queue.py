@@ -18,8 +18,8 @@ async def empty_queue(postgres_url: str) -> str:
     connection = await asyncpg.connect(postgres_url)
     await migrate(connection)
     await connection.execute(
-        "truncate escala.job, escala.worker, escala.paused_queue, escala.job_limit, escala.unique_job, escala.cron;"
-        " truncate escala.finished_job cascade"
+        "truncate escala.job, escala.job_step, escala.worker, escala.paused_queue, escala.job_limit, escala.unique_job,"
+        " escala.cron; truncate escala.finished_job cascade"
     )
     await connection.close()
     return postgres_url

@@ -41,6 +41,7 @@
     ├── CalledOnLoop                1  a plain cached function was called where it would block the event loop
     ├── InvalidToken                1
     ├── UnknownKey                  1
+    ├── LeaseLost                   1  another worker has the job
     ├── WorkerWornOut               1  a worker has no place left for a job
     └── TaskError                   1
         ├── TaskClash
@@ -431,6 +432,14 @@ class UnknownKey(EscalaError):
     @property
     def listed(self) -> str:
         return ", ".join(self.known) or "none"
+
+
+@dataclass(eq=False)
+class LeaseLost(EscalaError):
+    """job {job} is not this worker's any more, so the step {step!r} was not recorded; its lease has ended"""
+
+    job: str
+    step: str
 
 
 @dataclass(eq=False)

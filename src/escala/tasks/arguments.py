@@ -197,6 +197,14 @@ def encode_result(value: Any) -> str:
     return text.decode()
 
 
+def decode_result(text: str, kind: Any) -> Any:
+    """Return a result of its JSON, by its declared type. Raises ValueError if it does not fit."""
+    try:
+        return msgspec.json.decode(text, type=kind, dec_hook=_load)
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise ValueError(_readable(error)) from None
+
+
 def _not_finite(value: Any, place: str = "value") -> Iterator[str]:
     """Yield the places of numbers that JSON cannot hold."""
     if isinstance(value, float):

@@ -1,15 +1,21 @@
 """What a handler knows of the job that it runs."""
 
+import inspect
 import logging
 import uuid
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextvars import ContextVar
 from functools import cached_property
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, overload
 
 from escala.units import parse_duration
 
 log = logging.getLogger("escala.job")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+StepRunner = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Awaitable[Any]]
 
 
 NOTHING_REPORTED: tuple[float, str] = (0.0, "")
@@ -30,6 +36,7 @@ class JobContext:
         """The traceparent (W3C Trace Context) of the request that enqueued the job; None without one."""
         self.reported = NOTHING_REPORTED
         """The latest progress and message."""
+        self.steps: StepRunner | None = None
         self.cancelled = False
         """Whether the handler is to stop: its job was cancelled, its time is over, or its worker stops.
 
@@ -39,6 +46,27 @@ class JobContext:
     @property
     def id(self) -> str:
         return str(self._job)
+
+    @overload
+    async def step(
+        self, name: str, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    async def step(self, name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def step(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function once for the job: ``receipt = await job.step("charge", charge, order)``.
+
+        What it returns is recorded. A later attempt of the job gets that, and does not call the function again. It is
+        kept as JSON and comes back with the function's annotated type. If the process dies between the call and the
+        record, the function is called again.
+
+        Raises LeaseLost if another worker has the job by now, and ValueError for a name that was used already, or a
+        result that JSON cannot hold.
+        """
+        if self.steps is None:  # a test that calls the task's function
+            value = function(*args, **kwargs)
+            return await value if inspect.isawaitable(value) else value
+        return await self.steps(name, function, args, kwargs)
 
     @cached_property
     def log(self) -> "logging.LoggerAdapter[logging.Logger]":

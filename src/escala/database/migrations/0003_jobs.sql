@@ -82,6 +82,14 @@ create table escala.unique_job (
     until  timestamptz not null
 );
 
+-- What the steps of unfinished jobs returned. A later attempt does not repeat them.
+create table escala.job_step (
+    job     uuid not null,
+    name    text not null,
+    result  json,
+    primary key (job, name)
+);
+
 create table escala.cron (
     task      text primary key,
     last_tick timestamptz not null

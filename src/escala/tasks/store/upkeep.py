@@ -20,6 +20,7 @@ async def next_due(connection: Connection) -> float | None:
 
 
 async def prune(connection: Connection) -> bool:
-    """Delete finished jobs that were kept long enough, and keys that are over; return whether there may be more."""
+    """Delete what is over: finished jobs, keys, steps. Return whether there may be more of the jobs."""
     await connection.execute(statement("escala.tasks", "prune_unique"), PRUNED_AT_ONCE)
+    await connection.execute(statement("escala.tasks", "prune_steps"))
     return len(await connection.fetch(statement("escala.tasks", "prune"), PRUNED_AT_ONCE)) == PRUNED_AT_ONCE

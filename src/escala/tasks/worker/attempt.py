@@ -12,6 +12,7 @@ from escala.errors import TaskArguments
 from escala.tasks.arguments import encode_result
 from escala.tasks.context import JobContext, Snooze
 from escala.tasks.job import File, Output
+from escala.tasks.steps import Steps
 from escala.tasks.store.attempts import Claimed
 from escala.tasks.task import Task
 
@@ -81,6 +82,7 @@ class Attempt:
         """Return the arguments for the handler. Raises TaskArguments if they do not fit."""
         found = self.task.arguments.decode(self.job.arguments)
         if self.task.arguments.wants_job:
+            self.context.steps = Steps(self.job.id, self.job.attempt, self.owner).run
             found["job"] = self.context
         return found
 

@@ -1,0 +1,2 @@
+-- $1 job
+select name, result::text from escala.job_step where job = $1
