@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import asyncpg
+import msgspec
 
 from escala.database import Connection, Database
 from escala.database.statements import statement
@@ -36,11 +37,16 @@ async def insert(connection: Connection, rows: "Sequence[NewJob]") -> None:
         if len(rows) >= _MANY and all(row.at is None and not row.after and row.within is None for row in rows):
             await _copy(connection, rows)
             return
-        await connection.execute(statement("escala.tasks", "enqueue"), *map(list, zip(*rows, strict=True)))
+        await connection.execute(statement("escala.tasks", "enqueue"), as_json(rows))
     except asyncpg.DataError as error:
         if len({row.task for row in rows}) == 1:
             raise TaskArguments(rows[0].task, str(error)) from None
         raise
+
+
+def as_json(rows: "Sequence[NewJob]") -> str:
+    """Return jobs as enqueue.sql takes them."""
+    return msgspec.json.encode([row._asdict() for row in rows]).decode()
 
 
 async def _copy(connection: Connection, rows: "Sequence[NewJob]") -> None:

@@ -8,9 +8,8 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from escala.database.statements import statement
+from escala.tasks.enqueuing import as_json
 from escala.tasks.job import Job
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def steps(rows: "Sequence[NewJob]", unique: str | None, seconds: float) -> Steps
             holder = yield "unique_holder", [unique]
             return [Job(str(holder), row.task, is_new=False)]
     if rows:
-        yield "enqueue_json", [msgspec.json.encode([row._asdict() for row in rows]).decode()]
+        yield "enqueue", [as_json(rows)]
     return [Job(str(row.id), row.task) for row in rows]
 
 

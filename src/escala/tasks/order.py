@@ -27,7 +27,7 @@ HIGHEST_PRIORITY = 1000
 
 
 class NewJob(NamedTuple):
-    """A row for the queue. The order is that of the parameters of enqueue.sql."""
+    """A row for the queue, with the names that enqueue.sql knows."""
 
     id: uuid.UUID
     task: str
