@@ -313,8 +313,8 @@ async def _chaos(fleet: Fleet, pool: Database, server: Server, count: int, capsy
             return -1
 
     while time.monotonic() < end:
+        is_producing = bool(certain) or not all(each.done() for each in producers)
         throw = certain.pop() if certain else chance.random()
-        is_producing = not all(each.done() for each in producers)
         if is_producing and throw < 0.08:
             events["killed workers"] += 1
             victim = chance.choice([each for each in fleet.processes if each.poll() is None])
