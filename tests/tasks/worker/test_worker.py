@@ -16,6 +16,7 @@ from escala.errors import WorkerWornOut
 from escala.replica.loading import load_tasks
 from escala.tasks import Task
 from escala.tasks.job import JobRecord
+from escala.tasks.store import attempts as store
 from escala.tasks.store import jobs, workers
 from escala.tasks.worker import worker as worker_module
 from escala.tasks.worker.claiming import Claimer
@@ -559,3 +560,35 @@ async def test_a_bug_in_a_duty_is_loud_and_gives_back(
             await running
     record = await state_of(pool, job.id, lambda record: not runs(record))
     assert (record.state, record.error) == ("waiting", None)
+
+
+async def test_a_claim_whose_answer_is_lost(
+    url: str, pool: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The connection breaks after the claim was committed: the job runs all the same."""
+    claim, cuts = store.claim, [1, 2]
+
+    async def cut(*arguments: Any) -> Any:
+        found = await claim(*arguments)
+        if found and cuts:
+            cuts.pop()
+            raise ConnectionResetError("cut")
+        return found
+
+    monkeypatch.setattr(store, "claim", cut)
+    waits = await handlers.waiting.enqueue()
+    async with worker(url):
+        await state_of(pool, waits.id, runs)
+        record = await finished(pool, handlers.double, number=4)
+        assert (record.result, record.attempt) == (8, 1)
+        assert (await state_of(pool, waits.id, runs)).attempt == 1
+        released.set()
+    assert "the answer to a claim was lost; 1 jobs were given back" in caplog.text
+
+
+async def test_what_is_left_when_a_worker_ends(url: str, pool: Database, connection: Connection) -> None:
+    """Even a job that it does not know of waits again."""
+    async with worker(url) as running:
+        job = await handlers.double.with_options(queue="elsewhere").enqueue(number=1)
+        await connection.execute("update escala.job set state = 'running', owner = $1, attempt = 1", running.owner)
+    assert (await state_of(pool, job.id, lambda record: True)).state == "waiting"

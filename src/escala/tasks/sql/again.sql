@@ -2,7 +2,7 @@
 -- Puts jobs back into the queue.
 with again as (
     update escala.job as job
-    set state = 'scheduled', owner = null, error = given.error, failures = failures + given.failed::integer,
+    set state = 'scheduled', owner = null, error = given.error, failures = failures + given.failed::integer, paid = false,
         run_at = now() + make_interval(secs => given.pause)
     from unnest($2::uuid[], $3::integer[], $4::float8[], $5::text[], $6::boolean[])
         as given (id, attempt, pause, error, failed)

@@ -152,6 +152,11 @@ async def crash(connection: Connection, owner: uuid.UUID, job: uuid.UUID, attemp
     return await connection.fetchval(_sql("crash"), owner, job, attempt, storable(error), most) is not None
 
 
+async def let_go(connection: Connection, owner: uuid.UUID, known: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Give back the jobs that `owner` has in the database, but does not know of; return them."""
+    return {row[0] for row in await connection.fetch(_sql("let_go"), owner, known)}
+
+
 async def held(connection: Connection, owner: uuid.UUID, jobs: Sequence[uuid.UUID]) -> list[Held]:
     return [Held(*row) for row in await connection.fetch(_sql("held"), owner, jobs)]
 

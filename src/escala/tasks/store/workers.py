@@ -51,7 +51,10 @@ async def renew(connection: Connection, owner: uuid.UUID) -> bool:
 
 
 async def deregister(connection: Connection, owner: uuid.UUID) -> None:
-    await connection.execute(_sql("deregister"), owner)
+    """End a lease well. What the worker still has, whatever the reason, waits again."""
+    async with connection.transaction():
+        await connection.execute(_sql("deregister"), owner)
+        await connection.fetch(_sql("let_go"), owner, [])
 
 
 async def rescue_expired(connection: Connection) -> Rescued:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
 import uuid
@@ -13,6 +14,8 @@ from escala.tasks.store import attempts as store
 from escala.tasks.store import limits
 from escala.tasks.store.attempts import BEGINNING, Claimed, Mark
 from escala.tasks.worker.link import Link
+
+log = logging.getLogger("escala.worker")
 
 POLL_SECONDS = 1.0
 """A worker looks for jobs so often even if nothing was announced."""
@@ -36,6 +39,10 @@ class Takes(Protocol):
         ...
 
     def take(self, jobs: list[Claimed]) -> None: ...
+
+    def known(self) -> list[uuid.UUID]:
+        """Return all jobs that it has taken, and whose outcomes are not written."""
+        ...
 
     @property
     def room_alone(self) -> int:
@@ -66,6 +73,8 @@ class Claimer:
         self._wake_alone = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._closed = False
+        self._is_sure = True
+        """Whether all that this worker has in the database was handed over to it."""
 
     def wake(self) -> None:
         """Look for jobs at once: some were announced, or there is room again."""
@@ -98,10 +107,13 @@ class Claimer:
         async with self._claiming:
             room = self._taker.room_alone
             if room > 0 and not self._closed:
+                await self._make_sure()
+                self._is_sure = False
                 owner = self._taker.owner
                 async with self._link.use() as connection:
                     found = await store.claim_suspects(connection, owner, list(self._queues), room)
                     self._taker.take_alone(await self._admitted(connection, owner, found))
+                self._is_sure = True
         await _wait(self._wake_alone, POLL_SECONDS)
         return 0.0
 
@@ -110,6 +122,8 @@ class Claimer:
             most = min(_MOST, self._taker.room())
             if self._closed or most <= 0:
                 return POLL_SECONDS
+            await self._make_sure()
+            self._is_sure = False
             began = time.monotonic()
             is_full = began >= self._full_at
             turns = [(queue, BEGINNING if is_full else self._marks[queue]) for queue in self._order()]
@@ -125,9 +139,18 @@ class Claimer:
                 if (job.rank, job.run_at, job.seq) > self._marks[job.queue]:
                     self._marks[job.queue] = job.mark
             self._taker.take(admitted)
+            self._is_sure = True
         if len(found) == most:
             return 0.0
         return POLL_SECONDS if is_full else max(0.0, self._full_at - ended)
+
+    async def _make_sure(self) -> None:
+        """After a claim that failed, give back what it may have taken all the same."""
+        if not self._is_sure:
+            async with self._link.use() as connection:
+                lost = await store.let_go(connection, self._taker.owner, self._taker.known())
+            if lost:
+                log.warning("the answer to a claim was lost; %d jobs were given back", len(lost))
 
     async def _admitted(self, connection: Connection, owner: uuid.UUID, jobs: list[Claimed]) -> list[Claimed]:
         """Return those jobs that may begin. Those over a limit of their task wait again."""

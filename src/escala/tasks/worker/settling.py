@@ -38,6 +38,7 @@ class Settler:
         self.failed = 0
         self._link = link
         self._waiting: deque[_Settled] = deque()
+        self._writing: list[_Settled] = []
         self._any = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -48,6 +49,11 @@ class Settler:
         self._empty.clear()
         self._any.set()
 
+    @property
+    def jobs(self) -> list[uuid.UUID]:
+        """The jobs whose outcomes are not written yet."""
+        return [attempt.job.id for attempt, _ in (*self._writing, *self._waiting)]
+
     async def written(self) -> None:
         """Wait until all outcomes are written."""
         await self._empty.wait()
@@ -57,6 +63,7 @@ class Settler:
         await self._any.wait()
         batch = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
         parts = _parts(batch)
+        self._writing = batch
         try:
             while parts:
                 await self._write(parts[0])
@@ -64,6 +71,8 @@ class Settler:
         except BaseException:
             self._waiting.extendleft(reversed([each for part in parts for each in part]))
             raise
+        finally:
+            self._writing = []
         if not self._waiting:
             self._any.clear()
             self._empty.set()

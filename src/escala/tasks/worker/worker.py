@@ -206,6 +206,10 @@ class Worker:
                 self._ready.append(attempt)
         self._begin()
 
+    def known(self) -> list[uuid.UUID]:
+        """Return the jobs that this worker has: claimed, running, or with an outcome that is not written yet."""
+        return [*self.running, *(attempt.job.id for attempt in self._ready), *self._settler.jobs]
+
     @property
     def room_alone(self) -> int:
         """How many more suspects can run."""
