@@ -99,7 +99,10 @@ class Database:
             failed = False
         except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError) as error:
             raise DatabaseUnavailable(_words(error)) from error
-        except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        except asyncpg.InternalClientError as error:  # the connection broke at a bad moment; nobody knows its state
+            connection.terminate()
+            raise DatabaseUnavailable(_words(error)) from error
+        except asyncpg.InterfaceError as error:
             if not connection.is_closed():
                 raise
             raise DatabaseUnavailable(_words(error)) from error

@@ -13,7 +13,7 @@ import msgspec
 
 from escala.database import Connection, Database
 from escala.database.statements import statement
-from escala.errors import TaskArguments
+from escala.errors import DatabaseUnavailable, TaskArguments
 from escala.tasks.job import Job
 
 if TYPE_CHECKING:
@@ -125,6 +125,8 @@ class Enqueuer:
                     await self._write_batch([each])
                 return
             error = wrong
+        except (OSError, asyncpg.InterfaceError) as broken:  # the connection broke in the middle
+            error = DatabaseUnavailable(str(broken) or type(broken).__name__)
         except BaseException as failed:
             error = failed
         for _, written in batch:

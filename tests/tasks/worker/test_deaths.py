@@ -340,6 +340,7 @@ async def _chaos(fleet: Fleet, pool: Database, server: Server, count: int, capsy
                 await fleet.rescue(each)
         await asyncio.sleep(0.25)
     assert await left() == 0, await _what_is_left(pool)
+    await asyncio.gather(*producers)  # an enqueue that failed in another way than it says is told here
 
     async with pool.connection() as connection:
         rows = await connection.fetch("select id, task, state, attempt, error from escala.finished_job")
